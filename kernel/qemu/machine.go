@@ -1,0 +1,191 @@
+package qemu
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Disk is a raw disk image, seen by the guest as a virtio-blk disk (vda, vdb,
+// … in the order of Machine.Disks). The file is only read: what the guest
+// writes goes into a temporary overlay that QEMU unlinks as soon as it has
+// created it.
+type Disk struct {
+	Path string
+}
+
+// Machine describes a guest. Kernel is the only field that must be set; the
+// zero value of every other field is a default.
+type Machine struct {
+	Binary  string    // QEMU's system emulator; default "qemu-system-x86_64"
+	Accel   string    // "tcg" (default) or "kvm"
+	CPU     string    // QEMU CPU model; default DefaultCPU
+	Memory  int       // MiB; default 512
+	CPUs    int       // default 1
+	Kernel  string    // path of a bzImage
+	Initrd  string    // path of an initramfs; none when empty
+	Cmdline string    // the kernel's command line, at most MaxCmdline bytes
+	Disks   []Disk    // at most maxDisks
+	Ports   []string  // names of virtio-serial ports, as in /sys/class/virtio-ports/*/name; at most maxPorts
+	Clock   time.Time // what the guest's RTC says at start, advancing with guest time; the host's clock when zero
+	TempDir string    // where QEMU keeps the disks' overlays; default $TMPDIR, then /var/tmp
+
+	// Console receives ttyS0's output from its first byte, from one goroutine.
+	// It should not block for long: an 8250 driver gives up waiting after
+	// 10 ms per byte and then loses output. nil discards.
+	Console io.Writer
+	// Stderr receives what QEMU itself says. nil discards; the first line is
+	// part of Wait's error in any case.
+	Stderr io.Writer
+}
+
+const (
+	// DefaultCPU is the CPU model guests get under every accelerator.
+	//
+	// A fixed model, so that a guest sees the same CPU under tcg and kvm and
+	// with any QEMU. Nehalem is x86-64-v2, which today's distributions ask of
+	// their userland, and is emulated by TCG without a missing feature; rdrand
+	// gives kernels entropy at boot without a device.
+	DefaultCPU = "Nehalem,+rdrand"
+
+	// MaxCmdline is the longest command line that x86 kernels take:
+	// COMMAND_LINE_SIZE less the final NUL (arch/x86/include/asm/setup.h).
+	MaxCmdline = 2047
+
+	maxDisks  = 16
+	maxPorts  = 30      // virtio-serial's default max_ports is 31, port 0 is the console's
+	maxMemory = 1 << 20 // MiB
+	maxCPUs   = 255
+	maxPath   = 4095
+	maxName   = 255
+
+	defaultBinary = "qemu-system-x86_64"
+	defaultMemory = 512
+
+	// QEMU's file descriptors: exec.Cmd's ExtraFiles begin at 3.
+	fdConsole = 3
+	fdSpare   = 4
+	fdPorts   = 5
+)
+
+// Args renders the command line, without the program's name. It is pure:
+// equal machines give equal arguments. File descriptor 3 is the console's
+// socket, 4 the second serial port's, and 5 and up those of Ports.
+func (m Machine) Args() []string {
+	a := []string{
+		"-nodefaults", "-no-user-config",
+		"-display", "none",
+		"-no-reboot",
+		"-msg", "timestamp=off",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-machine", "pc,usb=off,vmport=off,dump-guest-core=off",
+		"-accel", or(m.Accel, "tcg"),
+		"-cpu", or(m.CPU, DefaultCPU),
+		"-smp", strconv.Itoa(orInt(m.CPUs, 1)),
+		"-m", strconv.Itoa(orInt(m.Memory, defaultMemory)),
+	}
+	if !m.Clock.IsZero() {
+		a = append(a, "-rtc", "base="+m.Clock.UTC().Format("2006-01-02T15:04:05")+",clock=vm")
+	}
+	a = append(a, "-kernel", m.Kernel)
+	if m.Initrd != "" {
+		a = append(a, "-initrd", m.Initrd)
+	}
+	if m.Cmdline != "" {
+		a = append(a, "-append", m.Cmdline)
+	}
+	a = append(a,
+		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", fdConsole), "-serial", "chardev:console",
+		"-chardev", fmt.Sprintf("socket,id=spare,fd=%d", fdSpare), "-serial", "chardev:spare",
+	)
+	for i, d := range m.Disks {
+		a = append(a,
+			"-drive", fmt.Sprintf("if=none,id=disk%d,snapshot=on,format=raw,file.driver=file,file.filename=%s", i, escape(d.Path)),
+			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,disable-legacy=off", i),
+		)
+	}
+	if len(m.Ports) > 0 {
+		a = append(a, "-device", "virtio-serial-pci,disable-legacy=off,ioeventfd=off")
+	}
+	for i, name := range m.Ports {
+		a = append(a,
+			"-chardev", fmt.Sprintf("socket,id=port%d,fd=%d", i, fdPorts+i),
+			"-device", fmt.Sprintf("virtserialport,nr=%d,chardev=port%d,name=%s", i+1, i, escape(name)),
+		)
+	}
+	return a
+}
+
+// check refuses what QEMU or the kernel would misread.
+func (m Machine) check() error {
+	switch {
+	case m.Kernel == "":
+		return fmt.Errorf("check machine: no kernel")
+	case m.Accel != "" && m.Accel != "tcg" && m.Accel != "kvm":
+		return fmt.Errorf("check machine: unknown accelerator %q", m.Accel)
+	case m.Memory < 0 || m.Memory > maxMemory:
+		return fmt.Errorf("check machine: memory of %d MiB is not between 1 and %d", m.Memory, maxMemory)
+	case m.CPUs < 0 || m.CPUs > maxCPUs:
+		return fmt.Errorf("check machine: %d CPUs is not between 1 and %d", m.CPUs, maxCPUs)
+	case len(m.Disks) > maxDisks:
+		return fmt.Errorf("check machine: %d disks, at most %d", len(m.Disks), maxDisks)
+	case len(m.Ports) > maxPorts:
+		return fmt.Errorf("check machine: %d ports, at most %d", len(m.Ports), maxPorts)
+	case !m.Clock.IsZero() && (m.Clock.UTC().Year() < 1970 || m.Clock.UTC().Year() > 2099):
+		return fmt.Errorf("check machine: clock %s is not between 1970 and 2099", m.Clock)
+	}
+	type text struct {
+		what, s string
+		max     int
+	}
+	texts := []text{
+		{"binary", m.Binary, maxPath}, {"CPU", m.CPU, maxName},
+		{"kernel path", m.Kernel, maxPath}, {"initrd path", m.Initrd, maxPath},
+		{"command line", m.Cmdline, MaxCmdline},
+	}
+	for _, d := range m.Disks {
+		if d.Path == "" {
+			return fmt.Errorf("check machine: a disk has no path")
+		}
+		texts = append(texts, text{"disk path", d.Path, maxPath})
+	}
+	seen := map[string]bool{}
+	for _, p := range m.Ports {
+		if p == "" || seen[p] {
+			return fmt.Errorf("check machine: port name %q is empty or used twice", p)
+		}
+		seen[p] = true
+		texts = append(texts, text{"port name", p, maxName})
+	}
+	for _, t := range texts {
+		if len(t.s) > t.max {
+			return fmt.Errorf("check machine: %s of %d bytes, at most %d", t.what, len(t.s), t.max)
+		}
+		if i := strings.IndexFunc(t.s, control); i >= 0 {
+			return fmt.Errorf("check machine: %s %q has a control character at byte %d", t.what, t.s, i)
+		}
+	}
+	return nil
+}
+
+func control(r rune) bool { return r < ' ' || r == 0x7f }
+
+// escape makes s one value of a QEMU option list, where a comma ends a value
+// and two commas are one (qemu-system-x86_64(1), -drive).
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
+func or(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}
+
+func orInt(n, def int) int {
+	if n == 0 {
+		return def
+	}
+	return n
+}
