@@ -1,0 +1,231 @@
+// Package probe is the test that runs in the guest, seen from the host: what
+// to run (Spec), what came of it (Result), and the talk with the agent that
+// runs it (Accept, Session.Run). The guest's side is probe/agent, the bytes
+// between the two are probe/wire.
+package probe
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/capability"
+)
+
+// Where the agent finds its instructions in the initramfs.
+const (
+	SpecPath    = "/lab/spec.json" // the JSON of a Spec
+	ModulesPath = "/lab/modules"   // paths of kernel modules in the initramfs, one a line, in load order
+)
+
+// Port is the name of the virtio-serial port the agent speaks on.
+const Port = "lab.0"
+
+// DefaultTimeout is how long a test may run when its Spec has no Timeout.
+const DefaultTimeout = 5 * time.Minute
+
+// DefaultMaxOutput is how many bytes of stdout, of stderr and of syslog are
+// kept when a Spec has no MaxOutput; LimitMaxOutput is the most it may ask for.
+const (
+	DefaultMaxOutput = 1 << 20
+	LimitMaxOutput   = 64 << 20
+)
+
+// A Spec says what to run in the guest. Its JSON goes into the initramfs, into
+// bundles and into digests: the names are stable, and Timeout is written as
+// Go's duration notation ("5m0s").
+type Spec struct {
+	// Container is the name of the container on the guest's disk. Empty is
+	// the only one there is.
+	Container string `json:"container,omitempty"`
+	// Command is the whole argument vector. When it is not empty it replaces
+	// the image's entrypoint and command alike; there is no separate override
+	// of the entrypoint. Empty runs what the image would.
+	Command []string `json:"command,omitempty"`
+	// Env entries are NAME=value; they replace or add to the image's.
+	Env []string `json:"env,omitempty"`
+	// User is USER[:GROUP], names of the container's /etc/passwd and
+	// /etc/group or numbers. Empty is the image's.
+	User string `json:"user,omitempty"`
+	// Cwd is an absolute path in the container, made when it is not there.
+	// Empty is the image's.
+	Cwd string `json:"cwd,omitempty"`
+	// CapAdd and CapDrop change the container's capabilities: names with or
+	// without CAP_, in any case, or ALL. Drops of single capabilities win over
+	// CapAdd ALL, adds of single capabilities win over CapDrop ALL.
+	CapAdd  []string `json:"cap_add,omitempty"`
+	CapDrop []string `json:"cap_drop,omitempty"`
+	// Privileged gives every capability and device, and neither masks paths
+	// nor makes any read-only.
+	Privileged bool `json:"privileged,omitempty"`
+	// Timeout is when the container is killed, counted from its start.
+	// 0 is DefaultTimeout.
+	Timeout time.Duration `json:"-"`
+	// Epoch is what the guest's clock is set to before the test. The zero
+	// time leaves the clock as the machine has it.
+	Epoch time.Time `json:"epoch,omitzero"`
+	// MaxOutput is how many bytes of stdout, of stderr and of syslog are kept,
+	// the first ones of each. 0 is DefaultMaxOutput.
+	MaxOutput int64 `json:"max_output,omitempty"`
+}
+
+// plainSpec is a Spec without its methods.
+type plainSpec Spec
+
+// specJSON is the JSON form of a Spec.
+type specJSON struct {
+	plainSpec
+	Timeout duration `json:"timeout,omitempty"`
+}
+
+// MarshalJSON writes the stable form.
+func (s Spec) MarshalJSON() ([]byte, error) {
+	return json.Marshal(specJSON{plainSpec(s), duration(s.Timeout)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. A field it does not know is an
+// error: a part of a test that is silently left out would make another test.
+func (s *Spec) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	var j specJSON
+	if err := d.Decode(&j); err != nil {
+		return err
+	}
+	*s = Spec(j.plainSpec)
+	s.Timeout = time.Duration(j.Timeout)
+	return nil
+}
+
+// ParseSpec reads the JSON of one Spec and validates it.
+func ParseSpec(r io.Reader) (Spec, error) {
+	const limit = 4 << 20 // far above what execve accepts
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return Spec{}, fmt.Errorf("read spec: %w", err)
+	}
+	if len(data) > limit {
+		return Spec{}, fmt.Errorf("read spec: more than %d bytes", limit)
+	}
+	var s Spec
+	if err := json.Unmarshal(data, &s); err != nil {
+		return Spec{}, fmt.Errorf("read spec: %w", err)
+	}
+	return s, s.Validate()
+}
+
+// WithDefaults returns the Spec with its zero limits filled in.
+func (s Spec) WithDefaults() Spec {
+	if s.Timeout == 0 {
+		s.Timeout = DefaultTimeout
+	}
+	if s.MaxOutput == 0 {
+		s.MaxOutput = DefaultMaxOutput
+	}
+	return s
+}
+
+// The kernel's limit for one argument or environment entry, MAX_ARG_STRLEN
+// (32 pages), and a bound on all of them together, a quarter of the default
+// stack (execve(2), "Limits on size of arguments and environment").
+const (
+	maxArg  = 128<<10 - 1
+	maxArgs = 2 << 20
+)
+
+// Validate says what is wrong with the Spec, all of it at once, or nil.
+func (s Spec) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("test spec: "+format, args...)) }
+	if s.Container != "" && !validName(s.Container) {
+		bad("container name %q: want letters, digits, '.', '_' and '-', beginning with a letter or digit", s.Container)
+	}
+	total := 0
+	arg := func(what, v string) {
+		total += len(v) + 1
+		if strings.ContainsRune(v, 0) {
+			bad("%s %.40q has a NUL byte", what, v)
+		} else if len(v) > maxArg {
+			bad("%s %.40q… has %d bytes, the kernel accepts %d", what, v, len(v), maxArg)
+		}
+	}
+	for _, v := range s.Command {
+		arg("argument", v)
+	}
+	if len(s.Command) > 0 && s.Command[0] == "" {
+		bad("the command's name is empty")
+	}
+	for _, v := range s.Env {
+		arg("environment entry", v)
+		if name, _, ok := strings.Cut(v, "="); !ok || name == "" {
+			bad("environment entry %.40q is not NAME=value", v)
+		}
+	}
+	if total > maxArgs {
+		bad("command and environment have %d bytes together, the kernel accepts %d", total, maxArgs)
+	}
+	if strings.ContainsAny(s.User, "\x00\n") || strings.Count(s.User, ":") > 1 {
+		bad("user %q is not USER[:GROUP]", s.User)
+	}
+	if s.Cwd != "" && (!path.IsAbs(s.Cwd) || strings.ContainsRune(s.Cwd, 0) || len(s.Cwd) > 4095) {
+		bad("working directory %.80q is not an absolute path", s.Cwd)
+	}
+	for _, name := range append(append([]string{}, s.CapAdd...), s.CapDrop...) {
+		if _, err := ParseCap(name); err != nil && !strings.EqualFold(name, "ALL") {
+			bad("%w", err)
+		}
+	}
+	if s.Timeout < 0 {
+		bad("timeout %s is negative", s.Timeout)
+	}
+	if s.MaxOutput < 0 || s.MaxOutput > LimitMaxOutput {
+		bad("output limit of %d bytes: want 0 to %d", s.MaxOutput, LimitMaxOutput)
+	}
+	// The kernel refuses times before 1970, and counts nanoseconds in 64 bits.
+	if !s.Epoch.IsZero() && (s.Epoch.Year() < 1970 || s.Epoch.Year() > 2200) {
+		bad("epoch %s: want a year from 1970 to 2200", s.Epoch.Format(time.RFC3339))
+	}
+	return errors.Join(errs...)
+}
+
+func validName(s string) bool {
+	if len(s) > 128 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		alnum := '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !alnum && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// ParseCap finds a capability by its name (capabilities(7)), with or without
+// CAP_ and in any case.
+func ParseCap(name string) (capability.Cap, error) {
+	short := strings.TrimPrefix(strings.ToLower(name), "cap_")
+	for _, c := range capability.ListKnown() {
+		if c.String() == short {
+			return c, nil
+		}
+	}
+	return 0, fmt.Errorf("capability %q is unknown", name)
+}
+
+// duration is a time.Duration whose JSON is a string ("1m30s").
+type duration time.Duration
+
+func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = duration(v)
+	return err
+}

@@ -1,0 +1,118 @@
+// Package wire is the format of what the guest tells the host: one stream of
+// frames over a virtio-serial port, or over a serial line when the kernel has
+// no virtio-serial. It is the only place that knows the bytes.
+//
+// A frame is a header of 16 bytes, all numbers little-endian, and a payload:
+//
+//	offset size
+//	0      4    magic, F5 'L' 'A' 'B' (F5 occurs in no ASCII or UTF-8 text)
+//	4      1    version of the format, 1
+//	5      1    type
+//	6      2    sequence number modulo 65536, counted from 0 by the writer
+//	8      4    length of the payload, at most 64 KiB
+//	12     4    CRC-32C (Castagnoli) of bytes 4 to 11 and the payload
+//
+// The guest speaks: hello, then notes at any time, then started, any number of
+// stdout, stderr and syslog, and done, which is the last. The host answers done
+// with one ack, so that the guest knows that everything arrived before it
+// powers off. A stream without done is the account of a guest that died.
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Version is the version of the format that this package writes and reads.
+const Version = 1
+
+// MaxPayload is the largest payload of a frame, in bytes.
+const MaxPayload = 64 << 10
+
+const headerSize = 16
+
+const magic = "\xf5LAB"
+
+// A Type says what a frame's payload is.
+type Type uint8
+
+// The types of frames. All but Ack go from the guest to the host.
+const (
+	TypeHello   Type = 1 // JSON of a Hello: the agent runs, the boot is over
+	TypeStarted Type = 2 // empty: the container's command has been exec'd
+	TypeStdout  Type = 3 // bytes the command wrote to its standard output
+	TypeStderr  Type = 4 // bytes the command wrote to its standard error
+	TypeSyslog  Type = 5 // one message sent to the container's /dev/log, as sent
+	TypeNote    Type = 6 // text: something about the guest that a reader of the result should know
+	TypeDone    Type = 7 // JSON of a Done: the test is over, nothing follows
+	TypeAck     Type = 8 // empty, host to guest: Done has arrived
+)
+
+// String is the type's name in errors.
+func (t Type) String() string {
+	switch t {
+	case TypeHello:
+		return "hello"
+	case TypeStarted:
+		return "started"
+	case TypeStdout:
+		return "stdout"
+	case TypeStderr:
+		return "stderr"
+	case TypeSyslog:
+		return "syslog"
+	case TypeNote:
+		return "note"
+	case TypeDone:
+		return "done"
+	case TypeAck:
+		return "ack"
+	}
+	return fmt.Sprintf("type %d", uint8(t))
+}
+
+func (t Type) valid() bool { return t >= TypeHello && t <= TypeAck }
+
+// A Frame is one message.
+type Frame struct {
+	Type    Type
+	Payload []byte
+}
+
+// Hello is the payload of the first frame.
+type Hello struct {
+	Agent     string   `json:"agent"`             // version of the agent
+	Release   string   `json:"release"`           // the running kernel's release, as uname -r
+	Cmdline   string   `json:"cmdline"`           // /proc/cmdline
+	Missing   []string `json:"missing,omitempty"` // what the kernel lacks of what a container has elsewhere
+	MaxOutput int64    `json:"max_output"`        // bytes of stdout and of stderr that will be sent at most
+}
+
+// Done is the payload of the last frame.
+type Done struct {
+	Exit      int           `json:"exit"`             // exit status; 128+n when signal n ended it; -1 when it never ran
+	Signal    string        `json:"signal,omitempty"` // name of the signal that ended the command, as SIGSEGV
+	TimedOut  bool          `json:"timed_out"`        // it was killed because its time was over
+	Truncated bool          `json:"truncated"`        // there was more output than was sent
+	Error     string        `json:"error,omitempty"`  // why the agent could not run the test, or not to its end
+	Duration  time.Duration `json:"duration_ns"`      // from exec to exit, in nanoseconds by the guest's monotonic clock
+}
+
+// JSON makes a frame of type t whose payload is v as JSON.
+func JSON(t Type, v any) (Frame, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return Frame{}, fmt.Errorf("encode %s frame: %w", t, err)
+	}
+	return Frame{Type: t, Payload: data}, nil
+}
+
+// Decode reads the frame's JSON payload into v, a *Hello or a *Done. Fields it
+// does not know are ignored.
+func (f Frame) Decode(v any) error {
+	if err := json.Unmarshal(f.Payload, v); err != nil {
+		return fmt.Errorf("decode %s frame: %w", f.Type, err)
+	}
+	return nil
+}
