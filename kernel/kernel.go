@@ -1,0 +1,104 @@
+// Package kernel gets candidate kernels: from a file, from a distribution's
+// package, or built from a commit of a git tree.
+//
+// What comes out is always the same: a Kernel, which is a set of paths and
+// facts. Kernels from packages and commits are kept in a cache by the digest
+// of what they were made from, and checked against their own digests whenever
+// they are used again.
+package kernel
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"lab/kernel/kconfig"
+)
+
+// Kernel is a kernel that can be booted. Paths are absolute. Everything but
+// Image, Digest and Source may be empty: a bare bzImage brings nothing else.
+type Kernel struct {
+	Image     string   `json:"image"`                // bzImage, or an ELF vmlinux with a PVH entry
+	Config    string   `json:"config,omitempty"`     // the resolved .config
+	SystemMap string   `json:"system_map,omitempty"` // System.map
+	Release   string   `json:"release,omitempty"`    // as uname -r says
+	Commit    string   `json:"commit,omitempty"`     // full hash
+	Digest    string   `json:"digest"`               // sha256:… of Image
+	Source    string   `json:"source"`               // "commit HASH", "package NAME VERSION" or "file"
+	Modules   []string `json:"modules,omitempty"`    // .ko files, uncompressed, in the order to load them
+	Log       string   `json:"log,omitempty"`        // build log
+	Compiler  string   `json:"compiler,omitempty"`   // first line of the compiler's version
+	Missing   []string `json:"missing,omitempty"`    // what was asked of the configuration and did not survive
+}
+
+// Lacks names, in plain words, what lab's guest needs and this kernel does not
+// have, judged by its configuration. It knows nothing, and names nothing, when
+// the kernel came without one.
+func (k Kernel) Lacks() ([]string, error) {
+	if k.Config == "" {
+		return nil, nil
+	}
+	f, err := os.Open(k.Config)
+	if err != nil {
+		return nil, fmt.Errorf("read config of kernel: %w", err)
+	}
+	defer f.Close()
+	c, err := kconfig.Parse(f)
+	if err != nil {
+		return nil, fmt.Errorf("read config %s: %w", k.Config, err)
+	}
+	var modules []string
+	for _, path := range k.Modules {
+		modules = append(modules, moduleName(path))
+	}
+	return kconfig.Guest(c, modules...), nil
+}
+
+// Failure says why a commit gives no kernel. It is a finding about the commit,
+// not an error of ours.
+type Failure struct {
+	Step string `json:"step"` // "config" or "compile"
+	Line string `json:"line"` // the first line of the log that says what is wrong
+	Log  string `json:"log"`  // path of the whole log
+}
+
+// MissingError is returned when a program or a header that a build needs is
+// not installed on this host.
+type MissingError struct {
+	Tool string // "flex", "lz4c", "openssl/bio.h"
+	For  string // what it is needed for
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%s: %s is not installed", e.For, e.Tool)
+}
+
+// ErrInterrupted is returned when a build's processes were killed by something
+// other than lab, the kernel's out-of-memory killer as a rule. Such a build
+// says nothing about the commit.
+var ErrInterrupted = errors.New("the build was killed from outside")
+
+// moduleName is the name by which the kernel knows the module in that file.
+func moduleName(path string) string {
+	name, _, _ := strings.Cut(filepath.Base(path), ".ko")
+	return strings.ReplaceAll(name, "-", "_")
+}
+
+// digestFile returns sha256:… of a file's bytes.
+func digestFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}
