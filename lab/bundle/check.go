@@ -1,0 +1,316 @@
+package bundle
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// What a bundle may be at most. A member's size is what USTAR's eleven octal
+// digits hold.
+const (
+	maxManifest = 4 << 20
+	maxMembers  = 4096
+	maxMember   = 8<<30 - 1
+	maxTotal    = 32 << 30
+	maxDisk     = 256 << 30 // expanded; most of it is holes
+	maxText     = 1024
+	maxName     = 100 // USTAR's name field
+)
+
+var (
+	isComponent = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.+-]*[A-Za-z0-9_+-])?$`)
+	isName      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+	isHash      = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	isCommit    = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	isPlatform  = regexp.MustCompile(`^linux/[a-z0-9]{1,16}(/[a-z0-9]{1,8})?$`)
+	isCPU       = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9_.,=+-]{0,127})?$`)
+	isCmdline   = regexp.MustCompile(`^[ -~]{0,1536}$`) // the kernel takes 2048 bytes in all (COMMAND_LINE_SIZE)
+	isWord      = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+)
+
+// fault is what is wrong with a manifest.
+type fault struct{ field, reason string }
+
+func (f *fault) Error() string { return f.field + ": " + f.reason }
+
+// check says the first thing that is wrong with the manifest, as a *fault.
+func (m *Manifest) check() error {
+	c := checker{members: make(map[string]Member, len(m.Members))}
+	c.header(m)
+	c.memberList(m.Members)
+	c.disk(m.Disk)
+	c.kernels(m)
+	c.runs(m)
+	if k := m.Culprit; k != nil {
+		c.matches("culprit.commit", k.Commit, isCommit)
+		if k.Patch != "" {
+			c.member("culprit.patch", k.Patch)
+		}
+	}
+	for _, t := range m.texts() {
+		c.that(*t.value == plain(*t.value), t.field, "%.60q is longer than %d bytes or is not one line of plain text", *t.value, maxText)
+	}
+	return c.err
+}
+
+// checker keeps the first fault.
+type checker struct {
+	members map[string]Member
+	err     error
+}
+
+func (c *checker) that(ok bool, field, format string, args ...any) {
+	if !ok && c.err == nil {
+		c.err = &fault{field, fmt.Sprintf(format, args...)}
+	}
+}
+
+func (c *checker) matches(field, s string, want *regexp.Regexp) {
+	c.that(want.MatchString(s), field, "%.60q does not match %s", s, want)
+}
+
+func (c *checker) oneOf(field, s string, words ...string) {
+	c.that(slices.Contains(words, s), field, "%.60q is none of %s", s, strings.Join(words, ", "))
+}
+
+func (c *checker) between(field string, n, low, high int64) {
+	c.that(low <= n && n <= high, field, "%d is not between %d and %d", n, low, high)
+}
+
+// member checks that a field names a member.
+func (c *checker) member(field, name string) Member {
+	m, ok := c.members[name]
+	c.that(ok, field, "there is no member %.120q", name)
+	return m
+}
+
+// image checks that a field names a member of a given digest.
+func (c *checker) image(field, name, digest string) {
+	m := c.member(field, name)
+	c.that(digest == "sha256:"+m.SHA256, field, "%s has the digest sha256:%s, not %.80q", name, m.SHA256, digest)
+}
+
+func (c *checker) header(m *Manifest) {
+	c.that(m.Format == Format, "format", "%d is unknown", m.Format)
+	c.matches("platform", m.Platform, isPlatform)
+
+	if err := m.Test.Validate(); err != nil {
+		c.that(false, "test", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	for _, s := range slices.Concat(m.Test.Command, m.Test.Env, []string{m.Test.User, m.Test.Cwd}) {
+		c.that(utf8.ValidString(s), "test", "%.60q is not UTF-8", s)
+	}
+	c.that(m.Test.Timeout <= 24*time.Hour, "test.timeout", "%s is longer than a day", m.Test.Timeout)
+
+	c.oneOf("machine.accel", m.Machine.Accel, "tcg", "kvm")
+	c.matches("machine.cpu", m.Machine.CPU, isCPU)
+	c.between("machine.memory", int64(m.Machine.Memory), 32, 64<<10)
+	c.between("machine.cpus", int64(m.Machine.CPUs), 1, 64)
+	c.matches("machine.cmdline", m.Machine.Cmdline, isCmdline)
+	c.between("machine.clock", int64(m.Machine.Clock.Year()), 1970, 2200)
+	c.that(m.Machine.Clock.Location() == time.UTC, "machine.clock", "is not in UTC")
+	boot := time.Duration(m.Machine.BootTimeout)
+	c.that(boot > 0 && boot <= 24*time.Hour, "machine.boot_timeout", "%s is not between 0 and a day", boot)
+
+	c.oneOf("symptom.kind", m.Symptom.Kind, "test", "crash", "boot", "build")
+	c.expression("symptom.good_match", m.Symptom.GoodMatch)
+	c.expression("symptom.bad_match", m.Symptom.BadMatch)
+
+	names := make(map[string]bool)
+	for i, image := range m.Images {
+		field := fmt.Sprintf("images[%d]", i)
+		c.matches(field+".name", image.Name, isName)
+		c.that(!names[image.Name], field+".name", "%q is there twice", image.Name)
+		names[image.Name] = true
+		c.matches(field+".platform", image.Platform, isPlatform)
+		c.digest(field+".digest", image.Digest)
+	}
+	c.that(len(m.Images) > 0, "images", "there are none")
+	c.that(names[m.Test.Container] || m.Test.Container == "" && len(m.Images) == 1,
+		"test.container", "%q is no image of this bundle", m.Test.Container)
+}
+
+func (c *checker) digest(field, s string) {
+	hash, ok := strings.CutPrefix(s, "sha256:")
+	c.that(ok && isHash.MatchString(hash), field, "%.80q is not sha256:… in 64 digits", s)
+}
+
+func (c *checker) expression(field, s string) {
+	c.that(len(s) <= maxText, field, "is longer than %d bytes", maxText)
+	if c.err == nil {
+		_, err := regexp.Compile(s)
+		c.that(err == nil, field, "%v", err)
+	}
+}
+
+func (c *checker) disk(d Disk) {
+	c.member("disk.member", d.Member)
+	c.that(path.Ext(d.Member) == ".gz", "disk.member", "%q is not compressed with gzip", d.Member)
+	c.digest("disk.digest", d.Digest)
+	c.between("disk.size", d.Size, 512, maxDisk)
+	c.that(d.Size%512 == 0, "disk.size", "%d is no multiple of 512", d.Size)
+	c.between("disk.free", d.Free, 0, maxDisk)
+}
+
+func (c *checker) kernels(m *Manifest) {
+	seen := make(map[string]bool)
+	for i, k := range m.Kernels {
+		field := fmt.Sprintf("kernels[%d]", i)
+		c.oneOf(field+".role", k.Role, RoleGood, RoleBad, RoleCulprit, RoleParent)
+		c.that(!seen[k.Role], field+".role", "there are two %s kernels", k.Role)
+		seen[k.Role] = true
+		if k.Commit != "" {
+			c.matches(field+".commit", k.Commit, isCommit)
+		}
+		// A kernel that does not build is bad when that is what was hunted.
+		if k.Image != "" || m.Symptom.Kind != "build" {
+			c.image(field+".image", k.Image, k.Digest)
+		}
+		if i := k.Initramfs; i.Member != "" || (k.Role == RoleGood || k.Role == RoleBad) && k.Image != "" {
+			c.image(field+".initramfs", i.Member, i.Digest)
+		}
+		if k.Config != "" {
+			c.member(field+".config", k.Config)
+		}
+		if k.Log != "" {
+			c.member(field+".log", k.Log)
+		}
+	}
+	c.that(seen[RoleGood] && seen[RoleBad], "kernels", "a good and a bad one must be there")
+}
+
+func (c *checker) runs(m *Manifest) {
+	c.that(len(m.Runs) <= maxMembers, "runs", "there are more than %d", maxMembers)
+	for i, r := range m.Runs {
+		field := fmt.Sprintf("runs[%d]", i)
+		_, ok := m.Kernel(r.Role)
+		c.that(ok, field+".role", "there is no %.60q kernel", r.Role)
+		c.matches(field+".end", r.End, isWord)
+		c.oneOf(field+".verdict", r.Verdict, "good", "bad", "skip")
+		c.between(field+".exit", int64(r.Exit), -1, 255)
+		c.that(strings.HasPrefix(r.Dir, "runs/") && slices.ContainsFunc(m.Members, func(e Member) bool {
+			return strings.HasPrefix(e.Name, r.Dir+"/")
+		}), field+".dir", "there is no member below %.120q", r.Dir)
+	}
+	for _, role := range []string{RoleGood, RoleBad} {
+		_, ok := m.Run(role)
+		c.that(ok, "runs", "there is none of the %s kernel", role)
+	}
+}
+
+func (c *checker) memberList(members []Member) {
+	c.that(len(members) <= maxMembers, "members", "there are %d, more than %d", len(members), maxMembers)
+	if c.err != nil {
+		return
+	}
+	var total int64
+	folded := make(map[string]string) // what lower case stands for: a file's or a folder's name
+	for i, e := range members {
+		c.that(checkName(e.Name) == nil, "members", "%v", checkName(e.Name))
+		c.that(i == 0 || compareNames(members[i-1].Name, e.Name) < 0, "members", "%.120q is there twice or out of order", e.Name)
+		for name := e.Name; name != "."; name = path.Dir(name) {
+			spelled, taken := folded[strings.ToLower(name)]
+			_, file := c.members[name]
+			c.that(!taken || spelled == name, "members", "%.120q and %.120q differ in case alone", spelled, name)
+			c.that(!taken || !file && name != e.Name, "members", "%.120q is a file and a folder", name)
+			folded[strings.ToLower(name)] = name
+		}
+		c.that(e.Mode == 0o644 || e.Mode == 0o755, e.Name, "mode %#o is neither 0644 nor 0755", e.Mode)
+		c.between(e.Name, e.Size, 0, maxMember)
+		c.matches(e.Name, e.SHA256, isHash)
+		if total += e.Size; c.err != nil {
+			return
+		}
+		c.between("members", total, 0, maxTotal)
+		c.members[e.Name] = e
+	}
+}
+
+// The order of the members: by the first part of their names, then by name.
+// There is nothing else at the top of a bundle.
+var parts = []string{manifestName, sumsName, "REPORT.txt", "result.json", "reproduce.sh", "inputs", "kernels", "runs", "bisect"}
+
+const folders = 5 // the first folder in parts
+
+func compareNames(a, b string) int {
+	part := func(name string) int {
+		first, _, _ := strings.Cut(name, "/")
+		return slices.Index(parts, first)
+	}
+	if n := part(a) - part(b); n != 0 {
+		return n
+	}
+	return strings.Compare(a, b)
+}
+
+// checkName says what keeps a name from being a member's. Only ASCII letters and
+// digits and "_.+-" make up its parts: they mean the same to every file system,
+// shell and terminal.
+func checkName(name string) error {
+	if len(name) > maxName {
+		return fmt.Errorf("the name %.120q is longer than %d bytes", name, maxName)
+	}
+	components := strings.Split(name, "/")
+	for _, s := range components {
+		if !isComponent.MatchString(s) {
+			return fmt.Errorf("the name %q is not one a member may have", name)
+		}
+	}
+	part := slices.Index(parts, components[0])
+	if part < 2 || (len(components) > 1) != (part >= folders) {
+		return fmt.Errorf("the name %q is not one that bundles of format %d have", name, Format)
+	}
+	return nil
+}
+
+// text is a field of free text: people read it, nothing else does.
+type text struct {
+	field string
+	value *string
+}
+
+func (m *Manifest) texts() []text {
+	t := []text{
+		{"lab", &m.Lab},
+		{"machine.qemu", &m.Machine.QEMU},
+		{"host.kernel", &m.Host.Kernel},
+		{"host.cpu", &m.Host.CPU},
+		{"host.system", &m.Host.System},
+	}
+	for i := range m.Images {
+		t = append(t, text{fmt.Sprintf("images[%d].reference", i), &m.Images[i].Reference})
+	}
+	for i := range m.Kernels {
+		k, field := &m.Kernels[i], fmt.Sprintf("kernels[%d]", i)
+		t = append(t, text{field + ".title", &k.Title}, text{field + ".release", &k.Release}, text{field + ".compiler", &k.Compiler})
+	}
+	for i := range m.Runs {
+		t = append(t, text{fmt.Sprintf("runs[%d].reason", i), &m.Runs[i].Reason})
+	}
+	if m.Culprit != nil {
+		t = append(t, text{"culprit.title", &m.Culprit.Title}, text{"culprit.author", &m.Culprit.Author})
+	}
+	return t
+}
+
+// plain makes one line of plain text of s: what steers a terminal or turns the
+// direction of writing becomes '?', and it ends after maxText bytes.
+func plain(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
+			return '?'
+		}
+		return r
+	}, s)
+	for len(s) > maxText {
+		_, n := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-n]
+	}
+	return s
+}
