@@ -1,0 +1,108 @@
+package ext4
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Tags of an access control list (include/uapi/linux/posix_acl.h).
+const (
+	aclUserObj  = 0x01
+	aclUser     = 0x02
+	aclGroupObj = 0x04
+	aclGroup    = 0x08
+	aclMask     = 0x10
+	aclOther    = 0x20
+)
+
+// The two encodings: in a system.posix_acl_* attribute every entry has an id
+// (include/uapi/linux/posix_acl_xattr.h); on the disk only users and groups that
+// are named have one (fs/ext4/acl.h).
+const (
+	aclWireVersion = 2
+	aclWireEntry   = 8
+	aclDiskVersion = 1
+)
+
+// aclToDisk turns the value of a system.posix_acl_access or _default attribute
+// into what ext4 keeps.
+func aclToDisk(wire []byte) ([]byte, error) {
+	le := binary.LittleEndian
+	if len(wire) < 4 || (len(wire)-4)%aclWireEntry != 0 {
+		return nil, fmt.Errorf("access control list of %d bytes is malformed", len(wire))
+	}
+	if v := le.Uint32(wire); v != aclWireVersion {
+		return nil, fmt.Errorf("access control list has version %d, not %d", v, aclWireVersion)
+	}
+	disk := le.AppendUint32(nil, aclDiskVersion)
+	for e := wire[4:]; len(e) > 0; e = e[aclWireEntry:] {
+		tag, perm, id := le.Uint16(e), le.Uint16(e[2:]), le.Uint32(e[4:])
+		if perm > 7 {
+			return nil, fmt.Errorf("access control list has permissions %#o", perm)
+		}
+		disk = le.AppendUint16(disk, tag)
+		disk = le.AppendUint16(disk, perm)
+		switch tag {
+		case aclUser, aclGroup:
+			disk = le.AppendUint32(disk, id)
+		case aclUserObj, aclGroupObj, aclMask, aclOther:
+		default:
+			return nil, fmt.Errorf("access control list has an entry with unknown tag %#x", tag)
+		}
+	}
+	return disk, nil
+}
+
+// aclFromText turns the text form that star and GNU tar --acls put into
+// SCHILY.acl.* records into the value of a system.posix_acl_* attribute. Entries
+// are "user:1000:rw-" or "group:staff:r-x:50", separated by commas or newlines;
+// the number behind a name counts, and a name without one is an error, because
+// nothing here knows the container's users.
+func aclFromText(text string) ([]byte, error) {
+	le := binary.LittleEndian
+	wire := le.AppendUint32(nil, aclWireVersion)
+	for _, entry := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == '\n' }) {
+		entry, _, _ = strings.Cut(entry, "#") // "#effective:r--"
+		entry = strings.TrimSpace(entry)
+		if entry == "" {
+			continue
+		}
+		f := strings.Split(entry, ":")
+		if len(f) == 2 { // "mask:rwx", "other:r--"
+			f = []string{f[0], "", f[1]}
+		}
+		if len(f) < 3 || len(f) > 4 {
+			return nil, fmt.Errorf("access control list entry %q is malformed", entry)
+		}
+		tags := map[string][2]uint16{"user": {aclUserObj, aclUser}, "group": {aclGroupObj, aclGroup}, "mask": {aclMask}, "other": {aclOther}}
+		tag, id := tags[f[0]][0], uint32(0xffffffff)
+		if f[1] != "" {
+			number := f[len(f)-1]
+			if len(f) == 3 {
+				number = f[1]
+			}
+			n, err := strconv.ParseUint(number, 10, 32)
+			if err != nil {
+				return nil, fmt.Errorf("access control list entry %q has no number for %q", entry, f[1])
+			}
+			tag, id = tags[f[0]][1], uint32(n)
+		}
+		if tag == 0 {
+			return nil, fmt.Errorf("access control list entry %q is of no known kind", entry)
+		}
+		var perm uint16
+		for _, c := range f[2] {
+			i := strings.IndexRune("xwr-", c)
+			if i < 0 {
+				return nil, fmt.Errorf("access control list entry %q has unknown permissions", entry)
+			}
+			perm |= 1 << i & 7
+		}
+		wire = le.AppendUint16(wire, tag)
+		wire = le.AppendUint16(wire, perm)
+		wire = le.AppendUint32(wire, id)
+	}
+	return wire, nil
+}

@@ -1,0 +1,275 @@
+package ext4
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"slices"
+)
+
+// inodeRatio is the free space, in bytes, that comes with one free inode, as
+// mke2fs.conf(5) has it.
+const (
+	inodeRatio    = 16 << 10
+	minFreeInodes = 1024
+	sizeUnit      = 1 << 20 / blockSize // the file system is so many blocks, or a multiple
+)
+
+// Close writes all that could not be known before, and returns the size of the
+// file system in bytes, a multiple of 1 MiB: it lies from base to base+size, and
+// the file may have to be made so long. free is the space in bytes that statfs(2)
+// will call available; one inode is free for each 16 KiB of it, and at least
+// 1024.
+func (w *Writer) Close(free int64) (size int64, err error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	w.err = fmt.Errorf("write ext4: already closed")
+	if err := w.resolveLinks(); err != nil {
+		return 0, err
+	}
+	if err := w.writeDirectories(); err != nil {
+		return 0, fmt.Errorf("write ext4: %w", err)
+	}
+	size, err = w.writeMetadata(free)
+	if err != nil {
+		return 0, fmt.Errorf("write ext4: %w", err)
+	}
+	return size, nil
+}
+
+func (w *Writer) writeMetadata(free int64) (int64, error) {
+	g, groups, err := w.layOut(free)
+	if err != nil {
+		return 0, err
+	}
+	if err := w.writeBlockBitmaps(&g, groups); err != nil {
+		return 0, err
+	}
+	if err := w.writeInodeBitmaps(&g, groups); err != nil {
+		return 0, err
+	}
+	if err := w.writeInodes(g, groups); err != nil {
+		return 0, err
+	}
+	if err := w.out.flush(); err != nil {
+		return 0, err
+	}
+	if err := w.xattrs.finish(&w.out); err != nil {
+		return 0, err
+	}
+	if err := w.writeSupers(g, groups); err != nil {
+		return 0, err
+	}
+	return int64(g.blocks) * blockSize, nil
+}
+
+// layOut finds the smallest file system that holds all and has so much free, and
+// hands out the blocks of bitmaps and inode tables. More groups need more of
+// them, and these more room, so it counts up until both agree.
+func (w *Writer) layOut(free int64) (geometry, []group, error) {
+	if free < 0 || free > maxBlocks*blockSize {
+		return geometry{}, nil, fmt.Errorf("free space of %d bytes is not possible", free)
+	}
+	freeBlocks := divUp64(free, blockSize)
+	inodes := int64(w.inodes.last) + max(minFreeInodes, free/inodeRatio)
+	start, unused := w.out.next, len(w.out.unused)
+
+	g := geometry{groups: 1}
+	for {
+		w.out.next, w.out.unused = start, w.out.unused[:unused]
+		perGroup := divUp64(divUp64(inodes, int64(g.groups)), blockInodes) * blockInodes
+		if perGroup > groupInodes {
+			g.groups++
+			continue
+		}
+		g.inodesPerGroup = uint32(perGroup)
+		g.descBlocks = divUp(g.groups, blockDescs)
+		groups, err := w.allocateGroups(g)
+		if err != nil {
+			return g, nil, err
+		}
+		// The kernel keeps a fiftieth, at most 4096 blocks, from everyone
+		// (ext4_set_resv_clusters in fs/ext4/super.c).
+		total := int64(w.out.next) + freeBlocks
+		total += min(4096, total/49+1)
+		total = max(total, int64(g.groups-1)*groupBlocks+1)
+		total = divUp64(total, sizeUnit) * sizeUnit
+		// A group that is too short for its own superblock is filled up.
+		if last := uint32(total / groupBlocks); hasSuper(last) && total%groupBlocks != 0 {
+			head := divUp64(int64(w.out.reserved)+1, sizeUnit) * sizeUnit
+			total = max(total, int64(last)*groupBlocks+head)
+		}
+		if total > int64(w.out.limit) {
+			return g, nil, fmt.Errorf("%d bytes of data and metadata and %d bytes free: %w", int64(w.out.next)*blockSize, free, errFull)
+		}
+		if need := uint32(divUp64(total, groupBlocks)); need > g.groups {
+			g.groups = need
+			continue
+		}
+		g.blocks = uint32(total)
+		return g, groups, nil
+	}
+}
+
+func divUp64(n, by int64) int64 { return (n + by - 1) / by }
+
+func (w *Writer) allocateGroups(g geometry) ([]group, error) {
+	groups := make([]group, g.groups)
+	var err error
+	for _, part := range []struct {
+		field  func(*group) *uint32
+		blocks uint32
+	}{
+		{func(d *group) *uint32 { return &d.blockBitmap }, 1},
+		{func(d *group) *uint32 { return &d.inodeBitmap }, 1},
+		{func(d *group) *uint32 { return &d.inodeTable }, g.tableBlocks()},
+	} {
+		for i := range groups {
+			if *part.field(&groups[i]), err = w.out.allocate(part.blocks); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return groups, nil
+}
+
+// writeBlockBitmaps marks what is used, by group, and counts what is not
+// (Documentation/filesystems/ext4/bitmaps.rst).
+func (w *Writer) writeBlockBitmaps(g *geometry, groups []group) error {
+	unused := w.out.unused
+	slices.SortFunc(unused, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+	for i := range groups {
+		var m bitmap
+		first := int64(i) * groupBlocks
+		m.fill(-first, int64(w.out.next)-first, true)
+		for _, s := range unused {
+			if int64(s.first) >= first+groupBlocks {
+				break
+			}
+			m.fill(int64(s.first)-first, int64(s.end)-first, false)
+			if int64(s.end) <= first+groupBlocks { // else it goes on in the next group
+				unused = unused[1:]
+			}
+		}
+		if hasSuper(uint32(i)) {
+			m.fill(0, int64(w.out.reserved), false)
+			m.fill(0, int64(1+g.descBlocks), true)
+		}
+		m.fill(int64(g.blocks)-first, groupBlocks, true) // past the end
+		groups[i].freeBlocks = uint16(m.zeros())
+		g.freeBlocks += uint32(m.zeros())
+		if err := w.out.put(groups[i].blockBitmap, m[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Writer) writeInodeBitmaps(g *geometry, groups []group) error {
+	ino := uint32(0)
+	for i := range groups {
+		var m bitmap
+		m.fill(int64(g.inodesPerGroup), groupInodes, true) // past the end
+		for bit := range g.inodesPerGroup {
+			ino++
+			if ino > w.inodes.last {
+				break
+			}
+			n := w.inodes.get(ino)
+			if n.mode != 0 || ino < firstInode {
+				m.set(int(bit))
+			}
+			if n.mode&modeType == modeDir {
+				groups[i].dirs++
+			}
+		}
+		groups[i].freeInodes = uint16(m.zeros())
+		g.freeInodes += uint32(m.zeros())
+		if err := w.out.put(groups[i].inodeBitmap, m[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeInodes writes the inode tables as far as there are inodes.
+func (w *Writer) writeInodes(g geometry, groups []group) error {
+	crtime := newTimestamp(w.opt.Epoch)
+	var b [blockSize]byte
+	for first := uint32(1); first <= w.inodes.last; first += blockInodes {
+		clear(b[:])
+		for i := range uint32(blockInodes) {
+			if first+i > w.inodes.last {
+				break
+			}
+			if n := w.inodes.get(first + i); n.mode != 0 {
+				n.encode(b[i*inodeSize:][:inodeSize], crtime)
+			}
+		}
+		table := groups[(first-1)/g.inodesPerGroup].inodeTable
+		if err := w.out.put(table+(first-1)%g.inodesPerGroup/blockInodes, b[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeSupers writes superblock and group descriptors, and their copies.
+func (w *Writer) writeSupers(g geometry, groups []group) error {
+	descs := make([]byte, g.descBlocks*blockSize)
+	for i := range groups {
+		groups[i].encode(descs[i*descSize:])
+	}
+	for i := range g.groups {
+		if !hasSuper(i) {
+			continue
+		}
+		start := int64(i) * groupBlocks * blockSize
+		at := start
+		if i == 0 {
+			at += 1024 // the boot sector's
+		}
+		if err := w.out.writeAt(w.opt.encodeSuper(g, i), at); err != nil {
+			return err
+		}
+		if err := w.out.writeAt(descs, start+blockSize); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bitmap is one block of bits, for the blocks or the inodes of a group.
+type bitmap [blockSize]byte
+
+func (m *bitmap) set(i int) { m[i/8] |= 1 << (i % 8) }
+
+// fill sets or clears the bits from first to end-1, as far as there are such.
+func (m *bitmap) fill(first, end int64, used bool) {
+	first, end = max(first, 0), min(end, 8*blockSize)
+	for i := first; i < end; i++ {
+		switch {
+		case i%8 == 0 && i+8 <= end && used:
+			m[i/8] = 0xff
+			i += 7
+		case i%8 == 0 && i+8 <= end:
+			m[i/8] = 0
+			i += 7
+		case used:
+			m[i/8] |= 1 << (i % 8)
+		default:
+			m[i/8] &^= 1 << (i % 8)
+		}
+	}
+}
+
+// zeros counts the bits that are not set.
+func (m *bitmap) zeros() int {
+	n := 8 * blockSize
+	for i := 0; i < blockSize; i += 8 {
+		n -= bits.OnesCount64(binary.LittleEndian.Uint64(m[i:]))
+	}
+	return n
+}

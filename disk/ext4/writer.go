@@ -1,0 +1,406 @@
+// Package ext4 writes an ext4 file system in one pass, from tar streams.
+//
+// File data goes to its final place while the stream goes by; only inodes and
+// names are kept, some 200 bytes for each file. Directories, inode tables,
+// bitmaps and the superblock follow at the end, when their sizes are known. The
+// result depends on what is added and in which order, and on nothing else: no
+// clock, no randomness.
+//
+// The file system is one that any kernel since Linux 3.14 mounts for reading and
+// writing: 4 KiB blocks, extents, hashed directories, 256-byte inodes; neither
+// journal nor checksums. On the disk:
+//
+//	block 0        superblock, then room for the group descriptors
+//	file data      in the order of the stream; blocks of zeros are left out
+//	directories
+//	block bitmaps, inode bitmaps, inode tables of all groups (flex_bg)
+//	free space
+//
+// Groups 1 and 3^n, 5^n, 7^n begin with copies of superblock and descriptors,
+// wherever they lie (sparse_super).
+//
+// The format is described in the kernel's Documentation/filesystems/ext4; each
+// file here names the page it follows.
+package ext4
+
+import (
+	"archive/tar"
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+)
+
+// Options of a file system. The zero value is good for one image in the world:
+// give at least a UUID.
+type Options struct {
+	UUID     [16]byte
+	Label    string    // at most 16 bytes
+	HashSeed [16]byte  // of directory hashes
+	Epoch    time.Time // of the file system, and of folders that no entry describes; zero is 1970-01-01
+	// MaxSize is the largest the file system may become, in bytes; 0 is 1 TiB.
+	// Room for the group descriptors of so much is kept free while writing: 8
+	// bytes for each MiB, a few times.
+	MaxSize int64
+}
+
+const (
+	defaultMaxSize  = 1 << 40
+	lostFoundBlocks = 4 // as mke2fs gives it, so that e2fsck need not allocate
+)
+
+// Writer builds one file system. After an error it is of no more use.
+type Writer struct {
+	opt       Options
+	out       output
+	inodes    inodeTable
+	root      *directory
+	lostFound uint32
+	links     []link
+	xattrs    xattrBlocks
+
+	// Reused from file to file.
+	extents  extentTree
+	dirBlock direntBlock
+
+	lastPath string // of the directory that the last entry went to
+	lastDir  *directory
+	err      error
+}
+
+// link is a hard link whose target had not come when it was added.
+type link struct {
+	dir          *directory
+	name, target string
+	path         string // as given, for errors
+}
+
+// NewWriter begins a file system that starts at offset base of w. What w holds
+// there must read as zeros: a new file, or a hole punched. w may be shorter than
+// the file system; Close tells how long it has to be.
+func NewWriter(w io.WriterAt, base int64, o Options) (*Writer, error) {
+	if len(o.Label) > 16 {
+		return nil, fmt.Errorf("make ext4: label %q has more than 16 bytes", o.Label)
+	}
+	if o.Epoch.IsZero() {
+		o.Epoch = time.Unix(0, 0)
+	}
+	if o.MaxSize == 0 {
+		o.MaxSize = defaultMaxSize
+	}
+	if o.MaxSize < 1<<20 || o.MaxSize > maxBlocks*blockSize {
+		return nil, fmt.Errorf("make ext4: size of at most %d bytes is not between 1 MiB and 16 TiB", o.MaxSize)
+	}
+	limit := uint32(o.MaxSize / blockSize)
+	reserved := 1 + divUp(divUp(limit, groupBlocks), blockDescs)
+	e := &Writer{opt: o, out: *newOutput(w, base, limit, reserved)}
+	e.extents.out = &e.out
+	e.inodes.pieces = [][]inode{make([]inode, inodePiece)}
+	e.inodes.last = firstInode - 1
+	e.root = e.initDirectory(rootInode, rootInode, 0o755)
+	ino, _ := e.inodes.add()
+	e.lostFound = ino
+	e.initDirectory(ino, rootInode, 0o700)
+	e.root.entries["lost+found"] = ino
+	e.inodes.get(rootInode).links++
+	return e, nil
+}
+
+func divUp(n, by uint32) uint32 { return n/by + min(1, n%by) }
+
+// initDirectory makes an inode an empty directory, root's and from Epoch.
+func (w *Writer) initDirectory(ino, parent uint32, perm uint16) *directory {
+	n := w.inodes.get(ino)
+	t := newTimestamp(w.opt.Epoch)
+	*n = inode{mode: modeDir | perm, links: 2, atime: t, ctime: t, mtime: t}
+	n.dir = &directory{ino: ino, parent: parent, entries: make(map[string]uint32)}
+	return n.dir
+}
+
+// AddTar adds every entry of a tar stream below the directory prefix. It reads
+// the stream to its end. Hard links are between entries of the stream.
+func (w *Writer) AddTar(prefix string, r io.Reader) error {
+	buffered := bufio.NewReaderSize(r, 64<<10)
+	stream := tar.NewReader(buffered)
+	for {
+		h, err := stream.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read tar stream for %s: %w", prefix, err)
+		}
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			continue
+		}
+		if h.Name, err = join(prefix, h.Name); err != nil {
+			return err
+		}
+		if h.Typeflag == tar.TypeLink {
+			if h.Linkname, err = join(prefix, h.Linkname); err != nil {
+				return err
+			}
+		}
+		if err := w.Add(h, stream); err != nil {
+			return err
+		}
+	}
+	// What checks the stream as it goes by reports at its end.
+	if _, err := io.Copy(io.Discard, buffered); err != nil {
+		return fmt.Errorf("read tar stream for %s: %w", prefix, err)
+	}
+	return nil
+}
+
+// join puts a path of a tar stream below prefix, and refuses one that would leave
+// it.
+func join(prefix, name string) (string, error) {
+	if name == ".." || strings.HasPrefix(name, "../") || strings.HasSuffix(name, "/..") || strings.Contains(name, "/../") {
+		return "", fmt.Errorf("add %q to ext4: path leads out of its tree", name)
+	}
+	return path.Join(prefix, name), nil
+}
+
+// Add adds one file. Of the header counts what tar holds for a kind of file:
+// Name and Linkname of a hard link are paths from the root of the file system;
+// ModTime, AccessTime and ChangeTime (both ModTime when zero) to the nanosecond;
+// extended attributes from PAXRecords (SCHILY.xattr, LIBARCHIVE.xattr,
+// SCHILY.acl). r gives the Size bytes of a regular file. Tar has no type for
+// sockets: an empty regular file with the type bits of a socket in Mode is one.
+//
+// Directories above the entry that have not come are made, root's, with mode
+// 0755; an entry that comes later changes them. An entry takes the place of an
+// earlier one with its name, except that a directory stays a directory. The
+// target of a hard link may come later.
+func (w *Writer) Add(h *tar.Header, r io.Reader) error {
+	if w.err != nil {
+		return w.err
+	}
+	if err := w.add(h, r); err != nil {
+		w.err = fmt.Errorf("add %q to ext4: %w", h.Name, err)
+	}
+	return w.err
+}
+
+func (w *Writer) add(h *tar.Header, r io.Reader) error {
+	n := &inode{links: 1}
+	if err := n.setHeader(h); err != nil {
+		return err
+	}
+	list, err := headerXattrs(h)
+	if err != nil {
+		return err
+	}
+	if clean(h.Name) == "" {
+		if n.mode&modeType != modeDir {
+			return errors.New("the root can only be a directory")
+		}
+		return w.updateDirectory(rootInode, n, list)
+	}
+	dir, name, err := w.parent(clean(h.Name))
+	if err != nil {
+		return err
+	}
+	switch {
+	case h.Typeflag == tar.TypeLink:
+		return w.addLink(dir, name, h)
+	case n.mode&modeType == modeDir:
+		return w.addDirectory(dir, name, n, list)
+	}
+	if err := w.clearPlace(dir, name); err != nil {
+		return err
+	}
+	if err := w.setContent(n, h, r); err != nil {
+		return err
+	}
+	if err := w.setXattrs(n, list); err != nil {
+		return err
+	}
+	ino, place := w.inodes.add()
+	*place = *n
+	dir.entries[name] = ino
+	return nil
+}
+
+// parent finds the directory that a path lies in, making what is missing.
+func (w *Writer) parent(p string) (*directory, string, error) {
+	dirPath, name := "", p
+	if i := strings.LastIndexByte(p, '/'); i >= 0 {
+		dirPath, name = p[:i], p[i+1:]
+	}
+	if w.lastDir == nil || w.lastPath != dirPath {
+		dir := w.root
+		for element := range strings.SplitSeq(dirPath, "/") {
+			if element == "" {
+				continue
+			}
+			ino, ok := dir.entries[element]
+			if !ok {
+				if err := checkName(element); err != nil {
+					return nil, "", err
+				}
+				dir = w.makeDirectory(dir, element)
+				continue
+			}
+			if ino&pendingLink != 0 || w.inodes.get(ino).dir == nil {
+				return nil, "", fmt.Errorf("%q above it is not a directory", element)
+			}
+			dir = w.inodes.get(ino).dir
+		}
+		w.lastPath, w.lastDir = dirPath, dir
+	}
+	return w.lastDir, name, checkName(name)
+}
+
+// clean takes a path to its elements, with single slashes between them.
+func clean(p string) string { return strings.TrimPrefix(path.Clean("/"+p), "/") }
+
+func checkName(name string) error {
+	switch {
+	case len(name) > maxName:
+		return fmt.Errorf("name %.32q… has %d bytes, at most %d are allowed", name, len(name), maxName)
+	case strings.ContainsRune(name, 0):
+		return fmt.Errorf("name %q holds a zero byte", name)
+	}
+	return nil
+}
+
+func (w *Writer) makeDirectory(dir *directory, name string) *directory {
+	ino, _ := w.inodes.add()
+	dir.entries[name] = ino
+	w.inodes.get(dir.ino).links++
+	return w.initDirectory(ino, dir.ino, 0o755)
+}
+
+func (w *Writer) addDirectory(dir *directory, name string, n *inode, list []xattr) error {
+	ino, ok := dir.entries[name]
+	if !ok || ino&pendingLink != 0 || w.inodes.get(ino).dir == nil {
+		if err := w.clearPlace(dir, name); err != nil {
+			return err
+		}
+		ino = w.makeDirectory(dir, name).ino
+	}
+	return w.updateDirectory(ino, n, list)
+}
+
+// updateDirectory gives a directory owner, mode, times and attributes.
+func (w *Writer) updateDirectory(ino uint32, from *inode, list []xattr) error {
+	n := w.inodes.get(ino)
+	n.mode, n.uid, n.gid = from.mode, from.uid, from.gid
+	n.atime, n.ctime, n.mtime = from.atime, from.ctime, from.mtime
+	if n.xattrBlock != 0 {
+		w.xattrs.release(&w.out, n.xattrBlock)
+	}
+	return w.setXattrs(n, list)
+}
+
+// addLink gives a file one more name.
+func (w *Writer) addLink(dir *directory, name string, h *tar.Header) error {
+	target := clean(h.Linkname)
+	ino, ok := w.lookup(target)
+	switch {
+	case !ok || ino&pendingLink != 0:
+		if err := w.clearPlace(dir, name); err != nil {
+			return err
+		}
+		dir.entries[name] = uint32(len(w.links)) | pendingLink
+		w.links = append(w.links, link{dir, name, target, h.Name})
+		return nil
+	case dir.entries[name] == ino:
+		return nil
+	}
+	if err := w.clearPlace(dir, name); err != nil {
+		return err
+	}
+	return w.setLink(dir, name, ino, target)
+}
+
+func (w *Writer) setLink(dir *directory, name string, ino uint32, target string) error {
+	n := w.inodes.get(ino)
+	switch {
+	case n.dir != nil:
+		return fmt.Errorf("hard link to directory %q", target)
+	case n.links == maxLinks:
+		return fmt.Errorf("%q has %d names, more is not possible", target, n.links)
+	}
+	n.links++
+	dir.entries[name] = ino
+	return nil
+}
+
+// lookup finds what a clean path stands for.
+func (w *Writer) lookup(p string) (ino uint32, ok bool) {
+	ino = rootInode
+	for element := range strings.SplitSeq(p, "/") {
+		if ino&pendingLink != 0 {
+			return 0, false
+		}
+		n := w.inodes.get(ino)
+		if n.dir == nil {
+			return 0, false
+		}
+		if ino, ok = n.dir.entries[element]; !ok {
+			return 0, false
+		}
+	}
+	return ino, ok
+}
+
+// resolveLinks gives the links that came before their targets to them. A link may
+// lead to another.
+func (w *Writer) resolveLinks() error {
+	for i := range w.links {
+		// Follow the chain to a file, then point all of it there.
+		var chain []uint32
+		at := uint32(i) | pendingLink
+		for at&pendingLink != 0 {
+			l := w.links[at&^pendingLink]
+			if l.dir.entries[l.name] != at { // replaced or resolved
+				break
+			}
+			if chain = append(chain, at&^pendingLink); len(chain) > len(w.links) {
+				return fmt.Errorf("add %q to ext4: hard link leads back to itself", l.path)
+			}
+			next, ok := w.lookup(l.target)
+			if !ok {
+				return fmt.Errorf("add %q to ext4: hard link to %q, which is not there", l.path, l.target)
+			}
+			at = next
+		}
+		for _, c := range chain {
+			l := w.links[c]
+			if err := w.setLink(l.dir, l.name, at, l.target); err != nil {
+				return fmt.Errorf("add %q to ext4: %w", l.path, err)
+			}
+		}
+	}
+	return nil
+}
+
+// clearPlace takes away what has a name, if anything has.
+func (w *Writer) clearPlace(dir *directory, name string) error {
+	ino, ok := dir.entries[name]
+	if !ok {
+		return nil
+	}
+	if ino&pendingLink == 0 {
+		n := w.inodes.get(ino)
+		if n.dir != nil {
+			return errors.New("a directory of that name is already there")
+		}
+		if n.links--; n.links == 0 {
+			if n.span.first < n.span.end {
+				w.out.unused = append(w.out.unused, n.span)
+			}
+			if n.xattrBlock != 0 {
+				w.xattrs.release(&w.out, n.xattrBlock)
+			}
+			*n = inode{}
+		}
+	}
+	delete(dir.entries, name)
+	return nil
+}
