@@ -1,16 +1,318 @@
 //go:build linux
 
-// Package agent is the first process of the guest.
+// Package agent is what runs in the guest: its PID 1, and the stage that
+// becomes the container's command.
+//
+// The kernel unpacks an initramfs whose /init is this binary. The agent mounts
+// what it needs, loads the modules the initramfs brought, opens the channel to
+// the host and says hello, mounts the disk's lab-root partition and makes it
+// the root, runs the container of the test's spec, streams what it says,
+// reports how it ended, and powers the machine off. Nothing it meets may leave
+// the machine running: a panic of its own is reported and powers off as well.
+//
+// The agent asks for Linux 3.13 at least. What a kernel lacks of a container's
+// surroundings (a namespace, cgroups, message queues) is said in the result,
+// and the test runs without it.
+//
+// Seccomp filters, AppArmor profiles and SELinux labels of a runtime config
+// are not applied: a test sees the kernel's own answer to every system call.
 package agent
 
-import "os"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lab/probe"
+	"lab/probe/wire"
+)
+
+// stageArg is argv[0] of the process that becomes the container's command.
+const stageArg = "lab-container"
 
 // Dispatch makes the guest's processes of this binary what they are, and never
 // returns in them: the agent as the guest's PID 1 (argv[0] "/init"), and the
 // stage that becomes the container's command. In any other process it returns
 // at once. main calls it before everything else.
 func Dispatch() {
-	if os.Getpid() == 1 && os.Args[0] == "/init" {
-		select {}
+	switch {
+	case os.Getpid() == 1 && os.Args[0] == "/init":
+		boot()
+	case os.Args[0] == stageArg:
+		stage()
 	}
 }
+
+// An agent is the state of the guest's PID 1.
+type agent struct {
+	cmdline  string
+	echo     bool         // lab.echo: the console gets the test's output too
+	console  int          // file descriptor of /dev/console, -1 when there is none
+	channel  *channel     // nil when there is none
+	out      *wire.Writer // on channel, or on nothing
+	finished atomic.Bool
+}
+
+// boot is PID 1. It never returns.
+func boot() {
+	a := &agent{console: -1, out: wire.NewWriter(discard{})}
+	defer a.guard()
+	done, err := a.run()
+	if err != nil {
+		done.Error = err.Error()
+	}
+	a.finish(done)
+}
+
+// run does all but the end.
+func (a *agent) run() (wire.Done, error) {
+	failed := wire.Done{Exit: -1}
+	// /dev first: before Linux 3.17 random bytes come from /dev/urandom only.
+	if err := mountEarly(); err != nil {
+		return failed, err
+	}
+	if fd, err := unix.Open("/dev/console", unix.O_WRONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err == nil {
+		a.console = fd
+	}
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return failed, fmt.Errorf("read the kernel command line: %w", err)
+	}
+	a.cmdline = strings.TrimSpace(string(cmdline))
+	a.echo = hasParameter(a.cmdline, "lab.echo")
+	notes := loadModules(probe.ModulesPath)
+
+	spec, err := readSpec()
+	if err == nil {
+		spec = spec.WithDefaults()
+	}
+	if channelErr := a.connect(spec.MaxOutput); channelErr != nil {
+		return failed, channelErr
+	}
+	if err != nil {
+		return failed, err
+	}
+	for _, n := range notes {
+		a.note("%s", n)
+	}
+	if !spec.Epoch.IsZero() {
+		ts := unix.NsecToTimespec(spec.Epoch.UnixNano())
+		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+			return failed, fmt.Errorf("set the clock to %s: %w", spec.Epoch.Format(time.RFC3339), err)
+		}
+	}
+	if err := mountDisk(); err != nil {
+		return failed, err
+	}
+	return a.runContainer(spec)
+}
+
+// readSpec reads the test's spec from the initramfs.
+func readSpec() (probe.Spec, error) {
+	f, err := os.Open(probe.SpecPath)
+	if err != nil {
+		return probe.Spec{}, fmt.Errorf("read the test's spec: %w", err)
+	}
+	defer f.Close()
+	return probe.ParseSpec(f)
+}
+
+// connect opens the channel and says hello on it. With lab.echo the host may be
+// a bare QEMU with nobody at the other end, and the console is enough.
+func (a *agent) connect(maxOutput int64) error {
+	c, err := openChannel()
+	if err != nil {
+		if a.echo {
+			a.say("no channel to the host, the console is all there is: %v", err)
+			return nil
+		}
+		return fmt.Errorf("open a channel to the host: %w", err)
+	}
+	hello, err := wire.JSON(wire.TypeHello, wire.Hello{
+		Agent:     version(),
+		Release:   release(),
+		Cmdline:   a.cmdline,
+		Missing:   missing(),
+		MaxOutput: maxOutput,
+	})
+	if err != nil {
+		return err
+	}
+	w := wire.NewWriter(c)
+	said := make(chan error, 1)
+	go func() {
+		defer a.guard()
+		said <- w.Write(hello)
+	}()
+	// A port that nobody has opened on the host blocks its writers for ever.
+	var patience <-chan time.Time
+	if a.echo {
+		patience = time.After(3 * time.Second)
+	}
+	select {
+	case err := <-said:
+		if err != nil {
+			return fmt.Errorf("say hello on %s: %w", c.path, err)
+		}
+		a.channel, a.out = c, w
+		return nil
+	case <-patience:
+		a.say("nobody listens on %s, the console is all there is", c.path)
+		return nil
+	}
+}
+
+// note tells the host something that belongs into the result.
+func (a *agent) note(format string, args ...any) {
+	s := fmt.Sprintf(format, args...)
+	a.say("note: %s", s)
+	_ = a.out.Write(wire.Frame{Type: wire.TypeNote, Payload: []byte(cut(s, 4<<10))})
+}
+
+// say prints one line on the console. A console that does not take it has
+// nobody to tell.
+func (a *agent) say(format string, args ...any) {
+	a.print([]byte("lab: " + strings.TrimSpace(fmt.Sprintf(format, args...)) + "\n"))
+}
+
+func (a *agent) print(b []byte) {
+	if a.console >= 0 {
+		_, _ = writeAll(a.console, b)
+	}
+}
+
+// guard, deferred in every goroutine of the agent, reports a panic and ends the
+// guest, where the Go runtime would end PID 1 and with it the kernel.
+func (a *agent) guard() {
+	if p := recover(); p != nil {
+		a.finish(wire.Done{Exit: -1, Error: cut(fmt.Sprintf("the agent panicked: %v\n%s", p, debug.Stack()), 16<<10)})
+	}
+}
+
+// finish tells host and console how the test ended and powers off. The first
+// call wins; it never returns.
+func (a *agent) finish(d wire.Done) {
+	if a.finished.Swap(true) {
+		select {}
+	}
+	switch {
+	case d.Error != "":
+		a.say("error: %s", d.Error)
+	case d.TimedOut:
+		a.say("test timed out after %s", d.Duration.Round(time.Millisecond))
+	case d.Signal != "":
+		a.say("test ended by %s", d.Signal)
+	}
+	a.say("test exited with status %d", d.Exit)
+	if f, err := wire.JSON(wire.TypeDone, d); err != nil {
+		a.say("error: %v", err)
+	} else if err := a.out.Write(f); err != nil {
+		a.say("error: %v", err)
+	} else if a.channel != nil {
+		a.channel.awaitAck(5 * time.Second)
+	}
+	powerOff()
+}
+
+// version is the version control revision that this binary was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return info.Main.Version
+}
+
+func release() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// namespaces are the kinds a container is given, by their names in
+// /proc/PID/ns (namespaces(7)). Mount namespaces cannot be configured out.
+var namespaces = []struct {
+	name string
+	flag uintptr
+}{
+	{"mnt", unix.CLONE_NEWNS},
+	{"pid", unix.CLONE_NEWPID},
+	{"uts", unix.CLONE_NEWUTS},
+	{"ipc", unix.CLONE_NEWIPC},
+	{"net", unix.CLONE_NEWNET},
+	{"cgroup", unix.CLONE_NEWCGROUP},
+}
+
+// hasNamespace looks in /proc, because clone before Linux 4.6 ignores
+// CLONE_NEWCGROUP without a word.
+func hasNamespace(name string) bool {
+	_, err := os.Lstat("/proc/self/ns/" + name)
+	return err == nil
+}
+
+// missing names what this kernel lacks of what a container has elsewhere.
+func missing() []string {
+	var m []string
+	for _, n := range namespaces {
+		if !hasNamespace(n.name) {
+			m = append(m, n.name+" namespaces")
+		}
+	}
+	if _, err := os.Stat("/proc/cgroups"); errors.Is(err, fs.ErrNotExist) {
+		m = append(m, "control groups")
+	}
+	filesystems, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		return m
+	}
+	for _, name := range []string{"mqueue", "devpts", "tmpfs"} {
+		if !strings.Contains(string(filesystems), "\t"+name+"\n") {
+			m = append(m, "the "+name+" file system")
+		}
+	}
+	return m
+}
+
+// hasParameter says whether a kernel command line has the word name. Values in
+// quotes may hold spaces (admin-guide/kernel-parameters).
+func hasParameter(cmdline, name string) bool {
+	quoted := false
+	words := strings.FieldsFunc(cmdline, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return !quoted && (r == ' ' || r == '\t' || r == '\n')
+	})
+	for _, w := range words {
+		if w == name {
+			return true
+		}
+	}
+	return false
+}
+
+func cut(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}
+
+// discard is a channel without a host.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }

@@ -1,0 +1,216 @@
+//go:build linux
+
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroupRoot is where control groups are mounted (cgroups(7)).
+const cgroupRoot = "/sys/fs/cgroup"
+
+// A cgroup is the container's control group: one directory with cgroup2, one
+// for each controller with version 1, none on a kernel without.
+type cgroup struct {
+	v2          bool
+	controllers []string // names below cgroupRoot, version 1 only
+	name        string
+}
+
+// newCgroup mounts the hierarchies and makes the container's group in each.
+func newCgroup(name string) (cgroup, error) {
+	g := cgroup{name: name}
+	v1, err := v1Controllers("/proc/cgroups")
+	if err != nil {
+		return g, err
+	}
+	if v1 == nil {
+		return g, nil
+	}
+	if g.v2, err = mountCgroup2(v1); err != nil {
+		return g, err
+	}
+	if !g.v2 {
+		if g.controllers, err = mountCgroup1(v1); err != nil {
+			return g, err
+		}
+	}
+	for _, dir := range g.dirs() {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return g, fmt.Errorf("make the container's control group: %w", err)
+		}
+	}
+	return g, g.initCpuset()
+}
+
+// v1Controllers reads the enabled controllers from /proc/cgroups (cgroups(7)),
+// nil when the kernel has no control groups.
+func v1Controllers(path string) ([]string, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read control group controllers: %w", err)
+	}
+	names := []string{}
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	for lines.Scan() {
+		// name, hierarchy, groups, enabled
+		f := strings.Fields(lines.Text())
+		if len(f) == 4 && !strings.HasPrefix(f[0], "#") && f[3] == "1" {
+			names = append(names, f[0])
+		}
+	}
+	return names, nil
+}
+
+// mountCgroup2 mounts cgroup2 with all its controllers, unless the kernel has
+// none, or one so young (4.5 to 4.14) that the processor's controller, which a
+// host of its day would have had, is with version 1 only.
+func mountCgroup2(v1 []string) (bool, error) {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("cgroup2", cgroupRoot, "cgroup2", flags, ""); errors.Is(err, unix.ENODEV) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("mount cgroup2: %w", err)
+	}
+	b, err := os.ReadFile(cgroupRoot + "/cgroup.controllers")
+	if err != nil {
+		return false, fmt.Errorf("read cgroup2 controllers: %w", err)
+	}
+	v2 := strings.Fields(string(b))
+	if slices.Contains(v1, "cpu") && !slices.Contains(v2, "cpu") {
+		if err := unix.Unmount(cgroupRoot, 0); err != nil {
+			return false, fmt.Errorf("unmount cgroup2: %w", err)
+		}
+		return false, nil
+	}
+	for _, c := range v2 {
+		// One by one: a controller that is not for groups below is no loss.
+		_ = os.WriteFile(cgroupRoot+"/cgroup.subtree_control", []byte("+"+c), 0)
+	}
+	return true, nil
+}
+
+// mountCgroup1 mounts each controller as a hierarchy of its own, and returns
+// those that could be mounted.
+func mountCgroup1(v1 []string) ([]string, error) {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("cgroup", cgroupRoot, "tmpfs", flags, "mode=755"); err != nil {
+		return nil, fmt.Errorf("mount tmpfs on %s: %w", cgroupRoot, err)
+	}
+	var mounted []string
+	for _, c := range v1 {
+		dir := filepath.Join(cgroupRoot, c)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("mount control groups: %w", err)
+		}
+		if err := unix.Mount("cgroup", dir, "cgroup", flags, c); err != nil {
+			_ = os.Remove(dir)
+			continue // it is listed, and cannot be had
+		}
+		mounted = append(mounted, c)
+	}
+	return mounted, nil
+}
+
+// dirs are the container's groups.
+func (g cgroup) dirs() []string {
+	if g.v2 {
+		return []string{filepath.Join(cgroupRoot, g.name)}
+	}
+	var d []string
+	for _, c := range g.controllers {
+		d = append(d, filepath.Join(cgroupRoot, c, g.name))
+	}
+	return d
+}
+
+// initCpuset copies the root's processors and memory nodes: with version 1 a
+// new cpuset has none, and takes no process (cpuset(7)).
+func (g cgroup) initCpuset() error {
+	if !slices.Contains(g.controllers, "cpuset") {
+		return nil
+	}
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		b, err := os.ReadFile(filepath.Join(cgroupRoot, "cpuset", file))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(cgroupRoot, "cpuset", g.name, file), b, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("prepare the container's cpuset: %w", err)
+		}
+	}
+	return nil
+}
+
+// limitDevices lets the group use no devices but those that every container
+// has, and make nodes of any. Version 1 only: cgroup2 has no such file but
+// takes programs (bpf(2)), which the agent does not write, so that there a
+// container with CAP_MKNOD can open every device of the guest.
+func (g cgroup) limitDevices() error {
+	if !slices.Contains(g.controllers, "devices") {
+		return nil
+	}
+	dir := filepath.Join(cgroupRoot, "devices", g.name)
+	if err := os.WriteFile(dir+"/devices.deny", []byte("a"), 0); err != nil {
+		return fmt.Errorf("limit the container's devices: %w", err)
+	}
+	rules := []string{"c *:* m", "b *:* m", "c 136:* rwm", "c 5:2 rwm"} // any node; pts, ptmx
+	for _, d := range defaultDevices {
+		rules = append(rules, fmt.Sprintf("c %d:%d rwm", d.major, d.minor))
+	}
+	for _, r := range rules {
+		if err := os.WriteFile(dir+"/devices.allow", []byte(r), 0); err != nil {
+			return fmt.Errorf("limit the container's devices to %s: %w", r, err)
+		}
+	}
+	return nil
+}
+
+// add puts the process into the group.
+func (g cgroup) add(pid int) error {
+	for _, dir := range g.dirs() {
+		if err := os.WriteFile(dir+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0); err != nil {
+			return fmt.Errorf("put the container into its control group: %w", err)
+		}
+	}
+	return nil
+}
+
+// kill kills every process of the group, and says whether none is left.
+func (g cgroup) kill() bool {
+	dirs := g.dirs()
+	if len(dirs) == 0 {
+		return true
+	}
+	if os.WriteFile(dirs[0]+"/cgroup.kill", []byte("1"), 0) == nil { // since Linux 5.14
+		return true
+	}
+	// A tree that forks faster than we kill it gets a few hundred rounds.
+	for range 300 {
+		b, err := os.ReadFile(dirs[0] + "/cgroup.procs")
+		if err != nil || len(bytes.TrimSpace(b)) == 0 {
+			return true
+		}
+		for _, f := range strings.Fields(string(b)) {
+			if pid, err := strconv.Atoi(f); err == nil && pid > 1 {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}

@@ -1,0 +1,363 @@
+//go:build linux
+
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lab/probe"
+	"lab/probe/wire"
+)
+
+// grace is how long the agent waits for what must happen soon: for killed
+// processes to die, for their output to end.
+const grace = 10 * time.Second
+
+// runContainer runs the test's container to its end. The error is why it could
+// not; how it ended is in Done.
+func (a *agent) runContainer(spec probe.Spec) (wire.Done, error) {
+	done := wire.Done{Exit: -1}
+	name, err := findContainer(spec.Container)
+	if err != nil {
+		return done, err
+	}
+	config, err := readConfig(name)
+	if err != nil {
+		return done, err
+	}
+	last, err := lastCap()
+	if err != nil {
+		return done, err
+	}
+	p, notes, err := makePlan(name, config, spec, last)
+	if err != nil {
+		return done, err
+	}
+	for _, n := range notes {
+		a.note("%s", n)
+	}
+	group, err := newCgroup("lab-" + name)
+	if err != nil {
+		a.note("the container has no control group: %v", err)
+		group = cgroup{}
+	}
+	if !spec.Privileged {
+		if err := group.limitDevices(); err != nil {
+			a.note("%v", err)
+		}
+	}
+	c := container{agent: a, spec: spec, plan: p, group: group}
+	c.describe()
+	return c.run()
+}
+
+// A container is one run of the test.
+type container struct {
+	agent *agent
+	spec  probe.Spec
+	plan  plan
+	group cgroup
+
+	pid       int
+	exited    chan unix.WaitStatus
+	reaped    atomic.Bool // pid is nobody's any longer
+	output    sync.WaitGroup
+	mu        sync.Mutex
+	truncated bool
+}
+
+// describe tells the plan what the kernel and the control group are like.
+func (c *container) describe() {
+	c.plan.CgroupV2 = c.group.v2
+	for i, dir := range c.group.dirs() {
+		d := cgroupDir{Dir: dir}
+		if !c.group.v2 {
+			d.Controller = c.group.controllers[i]
+		}
+		c.plan.Cgroups = append(c.plan.Cgroups, d)
+	}
+	c.plan.CgroupNS = hasNamespace("cgroup")
+	c.plan.UTSNS = hasNamespace("uts")
+}
+
+func (c *container) run() (wire.Done, error) {
+	done := wire.Done{Exit: -1}
+	log, err := newLogSocket()
+	if err != nil {
+		return done, fmt.Errorf("make the syslog socket: %w", err)
+	}
+	timeout := time.NewTimer(c.spec.Timeout)
+	pipes, err := c.fork(log)
+	if err != nil {
+		return done, err
+	}
+	stage := make(chan error, 1)
+	go func() {
+		defer c.agent.guard()
+		stage <- c.prepare(pipes)
+	}()
+	select {
+	case err = <-stage:
+	case <-timeout.C:
+		err = fmt.Errorf("the container was not set up within %s", c.spec.Timeout)
+		done.TimedOut = true
+	}
+	if err != nil {
+		c.kill()
+		return done, err
+	}
+
+	start := time.Now()
+	if err := c.agent.out.Write(wire.Frame{Type: wire.TypeStarted}); err != nil {
+		return done, err
+	}
+	c.agent.say("started %s", strings.Join(c.plan.Config.Process.Args, " "))
+	c.pump(pipes.stdout, wire.TypeStdout)
+	c.pump(pipes.stderr, wire.TypeStderr)
+	syslog := make(chan struct{})
+	go func() {
+		defer c.agent.guard()
+		defer close(syslog)
+		c.syslog(log)
+	}()
+
+	var status unix.WaitStatus
+	select {
+	case status = <-c.exited:
+	case <-timeout.C:
+		done.TimedOut = true
+		c.kill()
+		select {
+		case status = <-c.exited:
+		case <-time.After(grace):
+			err = fmt.Errorf("the command was killed after %s and did not die: %s", c.spec.Timeout, processState(c.pid))
+		}
+	}
+	done.Duration = time.Since(start)
+	if err == nil {
+		done.Exit, done.Signal = exitStatus(status)
+	}
+	// With its PID 1 a pid namespace is gone; without one this is what ends
+	// the processes that the command left behind.
+	c.kill()
+	if !within(grace, c.output.Wait) {
+		c.agent.note("the container's output did not end when its processes were killed")
+	}
+	log.finish()
+	if !within(grace, func() { <-syslog }) {
+		c.agent.note("the container's syslog did not end when its processes were killed")
+	}
+	c.mu.Lock()
+	done.Truncated = c.truncated
+	c.mu.Unlock()
+	return done, err
+}
+
+// pipes are the agent's ends.
+type pipes struct {
+	plan, reports  *os.File
+	stdout, stderr int
+}
+
+// fork starts the stage in its namespaces, where it waits for its plan.
+func (c *container) fork(log *logSocket) (pipes, error) {
+	var ends [4][2]int // reader, writer of: plan, reports, stdout, stderr
+	for i := range ends {
+		if err := unix.Pipe2(ends[i][:], unix.O_CLOEXEC); err != nil {
+			return pipes{}, fmt.Errorf("make pipes for the container: %w", err)
+		}
+	}
+	plan, reports, stdout, stderr := ends[0], ends[1], ends[2], ends[3]
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return pipes{}, fmt.Errorf("open /dev/null: %w", err)
+	}
+	var flags uintptr
+	for _, n := range namespaces {
+		// The cgroup namespace is the stage's to make, when it is in its group.
+		if n.name != "cgroup" && hasNamespace(n.name) {
+			flags |= n.flag
+		}
+	}
+	var files [stageFDs]uintptr
+	files[0], files[1], files[2] = uintptr(null), uintptr(stdout[1]), uintptr(stderr[1])
+	files[planFD], files[reportFD], files[logFD] = uintptr(plan[0]), uintptr(reports[1]), uintptr(log.fd)
+	c.pid, err = syscall.ForkExec("/proc/self/exe", []string{stageArg}, &syscall.ProcAttr{
+		Dir:   "/",
+		Files: files[:],
+		Sys:   &syscall.SysProcAttr{Cloneflags: flags},
+	})
+	if err != nil {
+		return pipes{}, fmt.Errorf("start the container: %w", err)
+	}
+	for _, fd := range []int{null, stdout[1], stderr[1], plan[0], reports[1]} {
+		_ = unix.Close(fd)
+	}
+	c.exited = make(chan unix.WaitStatus, 1)
+	go c.reap()
+	return pipes{os.NewFile(uintptr(plan[1]), "plan"), os.NewFile(uintptr(reports[0]), "reports"), stdout[0], stderr[0]}, nil
+}
+
+// reap waits for every child of PID 1, orphans included, and passes on how the
+// container's first process ended.
+func (c *container) reap() {
+	defer c.agent.guard()
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return // no child is left
+		}
+		if pid == c.pid {
+			c.reaped.Store(true)
+			c.exited <- status
+		}
+	}
+}
+
+// prepare puts the stage into its control group, sends it its plan and returns
+// when it has become the command, or with the reason why it has not.
+func (c *container) prepare(p pipes) error {
+	defer p.reports.Close()
+	err := c.group.add(c.pid)
+	if err == nil {
+		err = json.NewEncoder(p.plan).Encode(c.plan)
+	}
+	if closeErr := p.plan.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("prepare the container: %w", err)
+	}
+	execed := false
+	for d := json.NewDecoder(p.reports); ; {
+		var r report
+		switch err := d.Decode(&r); {
+		case err == io.EOF && execed:
+			return nil
+		case err == io.EOF:
+			return errors.New("the container's first process died before it was the command")
+		case err != nil:
+			return fmt.Errorf("prepare the container: %w", err)
+		case r.Error != "":
+			return errors.New(r.Error)
+		case r.Note != "":
+			c.agent.note("%s", r.Note)
+		}
+		execed = execed || r.Exec
+	}
+}
+
+// pump sends what comes out of the pipe fd until it ends, and no more than
+// MaxOutput of it.
+func (c *container) pump(fd int, t wire.Type) {
+	c.output.Go(func() {
+		defer c.agent.guard()
+		room := c.spec.MaxOutput
+		buf := make([]byte, 16<<10)
+		for {
+			n, err := unix.Read(fd, buf)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil || n == 0 {
+				return
+			}
+			room = c.send(t, buf[:n], room)
+		}
+	})
+}
+
+func (c *container) syslog(log *logSocket) {
+	room := c.spec.MaxOutput
+	log.receive(make([]byte, 16<<10), func(m []byte) {
+		room = c.send(wire.TypeSyslog, m, room-1) // the host adds a newline
+	})
+}
+
+// send sends p, or what there is room for, and returns the room that is left.
+// A write error is the channel's end: there is nobody to tell, and the command
+// runs on so that the console has its result.
+func (c *container) send(t wire.Type, p []byte, room int64) int64 {
+	if int64(len(p)) > room {
+		p = p[:max(room, 0)]
+		c.mu.Lock()
+		c.truncated = true
+		c.mu.Unlock()
+	}
+	if len(p) == 0 {
+		return room
+	}
+	if c.agent.echo && t != wire.TypeSyslog {
+		c.agent.print(p)
+	}
+	_ = c.agent.out.Write(wire.Frame{Type: t, Payload: p})
+	return room - int64(len(p))
+}
+
+// kill ends every process of the container.
+func (c *container) kill() {
+	if !c.reaped.Load() {
+		_ = unix.Kill(c.pid, unix.SIGKILL)
+	}
+	if !c.group.kill() {
+		c.agent.note("some of the container's processes could not be killed")
+	}
+}
+
+// exitStatus is a wait status as shells tell it.
+func exitStatus(s unix.WaitStatus) (int, string) {
+	if s.Signaled() {
+		name := unix.SignalName(s.Signal())
+		if name == "" {
+			name = fmt.Sprintf("signal %d", int(s.Signal()))
+		}
+		return 128 + int(s.Signal()), name
+	}
+	return s.ExitStatus(), ""
+}
+
+// processState says what a process that does not die is doing.
+func processState(pid int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "process %d", pid)
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(status)) {
+		if s, ok := strings.CutPrefix(line, "State:"); ok {
+			fmt.Fprintf(&b, ", state %s", strings.TrimSpace(s))
+		}
+	}
+	if stack, err := os.ReadFile(fmt.Sprintf("/proc/%d/stack", pid)); err == nil {
+		fmt.Fprintf(&b, "\n%s", cut(string(stack), 4<<10))
+	}
+	return b.String()
+}
+
+// within runs wait and says whether it returned within limit.
+func within(limit time.Duration, wait func()) bool {
+	done := make(chan struct{})
+	go func() {
+		wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}
