@@ -16,13 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrMissing is returned when there is no QEMU to run.
-type ErrMissing struct {
-	Binary string // the program that was looked for
-}
-
-func (e *ErrMissing) Error() string { return e.Binary + " is not installed" }
-
 // VM is a running guest.
 type VM struct {
 	ports  []io.ReadWriteCloser
@@ -57,9 +50,9 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start qemu: %w", context.Cause(ctx))
 	}
-	binary, err := exec.LookPath(or(m.Binary, defaultBinary))
+	binary, err := lookPath(m.Binary)
 	if err != nil {
-		return nil, &ErrMissing{Binary: or(m.Binary, defaultBinary)}
+		return nil, err
 	}
 
 	n := fdPorts - fdConsole + len(m.Ports)
