@@ -18,6 +18,7 @@ import (
 
 // VM is a running guest.
 type VM struct {
+	pid    int
 	ports  []io.ReadWriteCloser
 	cancel context.CancelCauseFunc
 	done   chan struct{}
@@ -107,6 +108,7 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 		return nil, fmt.Errorf("start %s: %w", binary, err)
 	}
 
+	vm.pid = cmd.Process.Pid
 	var drained sync.WaitGroup
 	console := m.Console
 	if console == nil {
