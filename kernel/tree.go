@@ -1,52 +1,254 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
-	"time"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
-	"lab/kernel/kconfig"
+	"github.com/google/renameio/v2"
 )
 
-// Commit is a commit of the tree.
-type Commit struct {
-	Hash    string    `json:"hash"`
-	Parents []string  `json:"parents,omitempty"`
-	Title   string    `json:"title"`
-	Author  string    `json:"author"` // "Name <address>"
-	Date    time.Time `json:"date"`   // when it was committed
-}
-
 // Tree is a git repository to build kernels from.
+//
+// The repository itself is only read. Below cache/trees/KEY lab has a bare
+// repository of its own that finds all objects in the user's (alternates), so
+// that it takes no space and knows new commits at once, and a work tree, in
+// which it builds. The work tree stays between builds, in one place and with
+// all objects, because make then compiles only what a commit changes.
+//
+//	git/          the bare repository
+//	src/          the work tree; no .git in it, so that no build asks git anything
+//	out/          what the build at hand has made so far
+//	lock          held while something happens in git/ and src/
+//	building      there while a build runs: see workTree.recover
+//	state.json    what the last build was made with
 type Tree struct {
-	repo string
+	repo      string // the user's repository or a directory in it
+	base      string // cache/trees/KEY
+	trees     string // cache/trees, which is also the children's HOME
+	kernels   string // cache/kernels
+	objects   string // the user's object directory
+	shallow   string // where the user's repository says that it is shallow
+	format    string // sha1 or sha256
+	toolchain toolchainOnce
 }
 
-// BuildOptions says how to build.
-type BuildOptions struct {
-	Fragments []kconfig.Fragment
-	Jobs      int // 0: one for each CPU
-	// Progress, if set, is called for each line of the build's output with the
-	// number of objects made and the number that is expected (0: unknown).
-	Progress func(line string, objects, total int)
+// gitConfig is all the configuration that git gets from lab. It replaces the
+// user's and the system's. A repository that belongs to somebody else is safe
+// because nothing runs that its own configuration could name.
+const gitConfig = `[safe]
+	directory = *
+[core]
+	hooksPath = /dev/null
+	fsmonitor = false
+	autocrlf = false
+	attributesFile = /dev/null
+	excludesFile = /dev/null
+[advice]
+	detachedHead = false
+[gc]
+	auto = 0
+[maintenance]
+	auto = false
+[checkout]
+	workers = 0
+`
+
+// exclude names what builds leave in a tree, in addition to the tree's own
+// .gitignore, which in old kernels forgets some of it.
+const exclude = `.*
+*.a
+*.o
+*.ko
+*.s
+*.so
+*.so.dbg
+*.mod
+*.mod.c
+*.order
+*.lex.c
+*.tab.[ch]
+*.lds
+/vmlinux*
+/System.map
+/Module.symvers
+/modules.builtin*
+/include/config/
+/include/generated/
+/arch/*/include/generated/
+/arch/*/boot/bzImage
+/arch/*/boot/*.bin
+`
+
+// OpenTree prepares to build from the repository at repo: a clone, a bare
+// repository, a linked worktree or any directory in one. Nothing is copied and
+// nothing in it is changed, now or later. Builds in the same repository take
+// turns; see Build.
+func OpenTree(ctx context.Context, cache, repo string) (*Tree, error) {
+	t, err := openTree(ctx, cache, repo)
+	if err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", repo, err)
+	}
+	return t, nil
 }
 
-var errUnfinished = errors.New("not yet")
+func openTree(ctx context.Context, cache, repo string) (*Tree, error) {
+	repo, err := filepath.Abs(repo)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(repo); err != nil {
+		return nil, err
+	} else if !info.IsDir() {
+		return nil, errors.New("not a directory")
+	}
+	trees, err := filepath.Abs(filepath.Join(cache, "trees"))
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{repo: repo, trees: trees}
+	if t.kernels, err = kernelsDir(cache); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(trees, 0o755); err != nil {
+		return nil, err
+	}
+	if err := writeIfChanged(filepath.Join(trees, ".gitconfig"), gitConfig); err != nil {
+		return nil, err
+	}
+	out, err := t.userGit(ctx, "rev-parse", "--git-common-dir", "--git-path", "objects", "--git-path", "shallow", "--show-object-format")
+	if err != nil {
+		if strings.Contains(err.Error(), "not a git repository") {
+			return nil, errors.New("not a git repository")
+		}
+		return nil, err
+	}
+	lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	if len(lines) != 4 {
+		return nil, errors.New("the path of the repository has a line break in it")
+	}
+	for i := range lines[:3] {
+		if !filepath.IsAbs(lines[i]) {
+			lines[i] = filepath.Join(repo, lines[i])
+		}
+	}
+	common, err := filepath.EvalSymlinks(lines[0])
+	if err != nil {
+		return nil, err
+	}
+	t.objects, t.shallow, t.format = lines[1], lines[2], "sha1"
+	if lines[3] == "sha256" {
+		t.format = "sha256"
+	}
+	sum := sha256.Sum256([]byte(t.format + common))
+	t.base = filepath.Join(trees, hex.EncodeToString(sum[:8]))
+	return t, t.setUp(ctx, common)
+}
 
-func OpenTree(ctx context.Context, cache, repo string) (*Tree, error) { return nil, errUnfinished }
-func (t *Tree) Close() error                                          { return nil }
-func (t *Tree) Resolve(ctx context.Context, rev string) (Commit, error) {
-	return Commit{}, errUnfinished
+// setUp makes lab's own repository, unless it is there.
+func (t *Tree) setUp(ctx context.Context, common string) error {
+	if err := os.MkdirAll(t.base, 0o755); err != nil {
+		return err
+	}
+	lock, err := lockFile(ctx, filepath.Join(t.base, "setup.lock"), holder(), nil)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := writeIfChanged(filepath.Join(t.base, "repository"), common+"\n"); err != nil {
+		return err
+	}
+	git := filepath.Join(t.base, "git")
+	if _, err := os.Stat(filepath.Join(git, "HEAD")); err != nil {
+		args := []string{"init", "--quiet", "--bare", "--template="}
+		if t.format != "sha1" {
+			args = append(args, "--object-format="+t.format)
+		}
+		c := child{dir: t.base, env: t.gitEnv()}
+		if err := c.run(ctx, "git", append(args, git)...); err != nil {
+			return fmt.Errorf("make a repository of our own: %w", err)
+		}
+	}
+	for _, dir := range []string{"objects/info", "info"} {
+		if err := os.MkdirAll(filepath.Join(git, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := writeIfChanged(filepath.Join(git, "info/exclude"), exclude); err != nil {
+		return err
+	}
+	if err := writeIfChanged(filepath.Join(git, "objects/info/alternates"), t.objects+"\n"); err != nil {
+		return err
+	}
+	return t.syncShallow()
 }
-func (t *Tree) Range(ctx context.Context, good []string, bad string) ([]Commit, error) {
-	return nil, errUnfinished
+
+// syncShallow tells lab's repository where the history of a shallow clone ends.
+func (t *Tree) syncShallow() error {
+	ours := filepath.Join(t.base, "git/shallow")
+	ends, err := os.ReadFile(t.shallow)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(ours); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return writeIfChanged(ours, string(ends))
 }
-func (t *Tree) IsAncestor(ctx context.Context, a, b string) (bool, error) {
-	return false, errUnfinished
+
+// isShallow reports whether the history is cut off, and where: the hashes of
+// the oldest commits there are.
+func (t *Tree) shallowEnds() []string {
+	data, err := os.ReadFile(t.shallow)
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(data))
 }
-func (t *Tree) Show(ctx context.Context, commit string) (patch []byte, err error) {
-	return nil, errUnfinished
+
+// Close gives back what the tree holds. What is in the cache stays.
+func (t *Tree) Close() error { return nil }
+
+func writeIfChanged(path, text string) error {
+	if old, err := os.ReadFile(path); err == nil && string(old) == text {
+		return nil
+	}
+	return renameio.WriteFile(path, []byte(text), 0o644)
 }
-func (t *Tree) Build(ctx context.Context, commit string, o BuildOptions) (k Kernel, f *Failure, cached bool, err error) {
-	return Kernel{}, nil, false, errUnfinished
+
+// gitEnv is the environment of git. Nothing in it points at a repository.
+func (t *Tree) gitEnv() []string {
+	return append(baseEnv(t.trees),
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_ATTR_NOSYSTEM=1", "GIT_NO_REPLACE_OBJECTS=1",
+		"GIT_NO_LAZY_FETCH=1", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0")
+}
+
+// userGit asks the user's repository. Only for commands that write nothing.
+func (t *Tree) userGit(ctx context.Context, args ...string) ([]byte, error) {
+	var out bytes.Buffer
+	c := child{dir: t.repo, env: t.gitEnv(), stdout: &out}
+	if err := c.run(ctx, "git", append([]string{"-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"}, args...)...); err != nil {
+		return nil, fmt.Errorf("git %s: %w", args[0], err)
+	}
+	return out.Bytes(), nil
+}
+
+// git runs git in lab's own repository and work tree.
+func (t *Tree) git(ctx context.Context, stdout io.Writer, args ...string) error {
+	c := child{dir: t.base, stdout: stdout, env: append(t.gitEnv(),
+		"GIT_DIR="+filepath.Join(t.base, "git"), "GIT_WORK_TREE="+filepath.Join(t.base, "src"))}
+	if err := c.run(ctx, "git", args...); err != nil {
+		return fmt.Errorf("git %s: %w", args[0], err)
+	}
+	return nil
 }

@@ -1,0 +1,138 @@
+package kernel
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"lab/kernel/kconfig"
+)
+
+// BuildOptions says how to build.
+type BuildOptions struct {
+	// Fragments are the configuration that is asked for, the later winning
+	// over the earlier. What none of them names is off. When one of them is a
+	// whole .config, what none names has the tree's default instead.
+	Fragments []kconfig.Fragment
+	Jobs      int // 0: one for each CPU
+	// Progress, if set, is called for each line of the build's output, with
+	// the objects compiled so far and the number to expect (0: unknown), and
+	// with a line of ours while another lab uses the work tree.
+	Progress func(line string, objects, total int)
+}
+
+// Build makes the kernel of a commit, or finds it in the cache: the same tree,
+// the same request and the same toolchain give the same kernel, bit for bit,
+// as long as the configuration asks for nothing random (module signing keys,
+// structure layout randomisation) nor for debug information, which has paths
+// in it.
+//
+// A commit that does not configure or compile gives a Failure, which is cached
+// too. An error is about the host: MissingError, ErrInterrupted, ENOSPC, the
+// context's cause, or a repository that does not have the commit. Builds in
+// the same repository wait for each other.
+func (t *Tree) Build(ctx context.Context, commit string, o BuildOptions) (k Kernel, f *Failure, cached bool, err error) {
+	c, err := t.Resolve(ctx, commit)
+	if err != nil {
+		return Kernel{}, nil, false, err
+	}
+	k, f, cached, err = t.build(ctx, c.Hash, o)
+	if err != nil {
+		return Kernel{}, nil, false, fmt.Errorf("build commit %.12s: %w", c.Hash, err)
+	}
+	if f == nil {
+		// The cached kernel may have been built for another commit of the same tree.
+		k.Commit, k.Source = c.Hash, "commit "+c.Hash
+	}
+	return k, f, cached, nil
+}
+
+func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (Kernel, *Failure, bool, error) {
+	if runtime.GOARCH != "amd64" {
+		return Kernel{}, nil, false, fmt.Errorf("building on %s is not supported: only on amd64", runtime.GOARCH)
+	}
+	r, err := newRequest(o.Fragments)
+	if err != nil {
+		return Kernel{}, nil, false, err
+	}
+	tools, err := t.findToolchain(ctx)
+	if err != nil {
+		return Kernel{}, nil, false, err
+	}
+	var tree strings.Builder
+	if err := t.git(ctx, &tree, "rev-parse", "--verify", hash+"^{tree}"); err != nil {
+		return Kernel{}, nil, false, err
+	}
+	made := append([]string{"build", "tree " + strings.TrimSpace(tree.String()), r.identity()}, tools.identity...)
+	dir := filepath.Join(t.kernels, cacheKey(made))
+	if k, f, ok := loadEntry(dir); ok {
+		return k, f, true, nil
+	}
+	waiting := func(holder string) {
+		if o.Progress != nil {
+			o.Progress("waiting for the work tree, in use by "+holder, 0, 0)
+		}
+	}
+	lock, err := lockFile(ctx, filepath.Join(t.base, "lock"), holder(), waiting)
+	if err != nil {
+		return Kernel{}, nil, false, err
+	}
+	defer lock.Close()
+	if k, f, ok := loadEntry(dir); ok {
+		return k, f, true, nil // the other lab has built it
+	}
+	w := workTree{Tree: t, lock: lock, tools: tools, options: o}
+	k, f, err := w.make(ctx, hash, r)
+	if err != nil {
+		return Kernel{}, nil, false, err
+	}
+	if f != nil {
+		_, f, err = publishEntry(w.out(), dir, made, nil, f)
+		return Kernel{}, f, false, err
+	}
+	k, _, err = publishEntry(w.out(), dir, made, &k, nil)
+	return k, nil, false, err
+}
+
+// request is the configuration that is asked for.
+type request struct {
+	config kconfig.Config
+	text   []byte // fragment after fragment, for Kconfig's own reader, in which the last one wins too
+	full   bool   // one of them is a whole .config
+}
+
+func newRequest(fragments []kconfig.Fragment) (request, error) {
+	if len(fragments) == 0 {
+		return request{}, errors.New("no configuration was given")
+	}
+	var r request
+	for _, f := range fragments {
+		// One by one, because among the options of a choice the last one set
+		// wins: the order between fragments has to stay.
+		c, err := kconfig.Merge(f)
+		if err != nil {
+			return request{}, err
+		}
+		r.text = append(r.text, c.Bytes()...)
+		r.full = r.full || f.Full()
+	}
+	var err error
+	r.config, err = kconfig.Merge(fragments...)
+	return r, err
+}
+
+// identity says what is asked for; comments and order within a fragment do not
+// matter.
+func (r request) identity() string {
+	sum := sha256.Sum256(r.text)
+	mode := "fragments"
+	if r.full {
+		mode = "full"
+	}
+	return mode + " " + hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,109 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// child is a program to run to its end.
+type child struct {
+	dir    string
+	env    []string // all of its environment
+	stdout io.Writer
+	stderr io.Writer // nil: quoted in the error
+	extra  []*os.File
+}
+
+// run runs it. A cancelled ctx ends the whole process group, with SIGTERM
+// first; the error is then the context's cause, and ErrInterrupted as well when
+// SIGTERM was not enough. A program that is not installed
+// is a MissingError, one that was killed from outside is ErrInterrupted, and
+// one that says that the disk is full is ENOSPC. Any other failure is an
+// *exec.ExitError.
+func (c child) run(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env, cmd.ExtraFiles = c.dir, c.env, c.extra
+	cmd.Stdout, cmd.Stderr = c.stdout, c.stderr
+	var complaint headBuffer
+	if c.stderr == nil {
+		cmd.Stderr = &complaint
+	}
+	cmd.SysProcAttr = procAttr()
+	cmd.Cancel = func() error {
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
+			return os.ErrProcessDone
+		}
+		return nil
+	}
+	cmd.WaitDelay = 10 * time.Second
+
+	// The death signal comes when the *thread* that started the child dies.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := cmd.Start()
+	if errors.Is(err, exec.ErrNotFound) {
+		return &MissingError{Tool: name, For: "run " + strings.Join(append([]string{name}, args[:min(1, len(args))]...), " ")}
+	}
+	if err != nil {
+		return fmt.Errorf("run %s: %w", name, err)
+	}
+	err = cmd.Wait()
+	if err == nil {
+		return nil
+	}
+	// Whoever did not heed SIGTERM, and orphans that a killed parent left.
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if ctx.Err() != nil {
+		if status.Signal() == syscall.SIGKILL || errors.Is(err, exec.ErrWaitDelay) {
+			return fmt.Errorf("%w: %w", context.Cause(ctx), ErrInterrupted)
+		}
+		return context.Cause(ctx)
+	}
+	said := strings.TrimSpace(complaint.String())
+	if status.Signaled() {
+		return fmt.Errorf("%s: %w (%s)", name, ErrInterrupted, status.Signal())
+	}
+	if strings.Contains(said, "No space left on device") {
+		return fmt.Errorf("%s: %w", name, syscall.ENOSPC)
+	}
+	if said != "" {
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	return err
+}
+
+// headBuffer keeps the beginning of what is written to it.
+type headBuffer struct{ bytes.Buffer }
+
+func (b *headBuffer) Write(p []byte) (int, error) {
+	if room := 4096 - b.Len(); room > 0 {
+		b.Buffer.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+// baseEnv is the environment of every child: nothing of the user's that could
+// change what a build makes or what git does, and messages in English.
+func baseEnv(home string) []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LC_ALL=C", "TZ=UTC"}
+	if tmp := os.Getenv("TMPDIR"); tmp != "" {
+		env = append(env, "TMPDIR="+tmp)
+	}
+	return env
+}
+
+// holder describes this process to those who wait for a lock it has.
+func holder() string {
+	return fmt.Sprintf("process %d (%s)", os.Getpid(), strings.Join(append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...), " "))
+}

@@ -1,0 +1,9 @@
+//go:build unix && !linux
+
+package kernel
+
+import "syscall"
+
+func procAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true}
+}

@@ -1,0 +1,257 @@
+package kernel
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxField   = 1 << 20   // bytes of a commit's title or author
+	maxCommits = 5_000_000 // in a range; Linux has about 1.4 million
+	maxPatch   = 16 << 20  // bytes of a patch
+)
+
+// Commit is a commit of the tree.
+type Commit struct {
+	Hash    string    `json:"hash"`
+	Parents []string  `json:"parents,omitempty"`
+	Title   string    `json:"title"`
+	Author  string    `json:"author"` // "Name <address>"
+	Date    time.Time `json:"date"`   // when it was committed
+}
+
+// commitFormat separates fields, and commits, by NUL: nothing else is sure not
+// to be in a title. parseCommits reads it.
+const commitFormat = "--format=tformat:%H%x00%P%x00%an <%ae>%x00%ct%x00%s"
+
+// Resolve finds the commit that a revision names in the user's repository as
+// it is now: a hash or the beginning of one, a branch, a tag, HEAD~3 and
+// whatever else gitrevisions(7) knows.
+func (t *Tree) Resolve(ctx context.Context, rev string) (Commit, error) {
+	hash, err := t.resolve(ctx, rev)
+	if err != nil {
+		return Commit{}, err
+	}
+	if err := t.syncShallow(); err != nil {
+		return Commit{}, fmt.Errorf("resolve %s: %w", rev, err)
+	}
+	commits, err := t.log(ctx, "--max-count=1", hash)
+	if err != nil {
+		return Commit{}, fmt.Errorf("resolve %s: %w", rev, err)
+	}
+	if len(commits) != 1 {
+		return Commit{}, fmt.Errorf("resolve %s: git log knows %d commits of that name", rev, len(commits))
+	}
+	return commits[0], nil
+}
+
+func (t *Tree) resolve(ctx context.Context, rev string) (string, error) {
+	if rev == "" || strings.HasPrefix(rev, "-") || strings.ContainsAny(rev, "\x00\n") {
+		return "", fmt.Errorf("resolve %q: not a revision", rev)
+	}
+	out, err := t.userGit(ctx, "rev-parse", "--verify", rev+"^{commit}")
+	if err == nil {
+		return strings.TrimSpace(string(out)), nil
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return "", fmt.Errorf("resolve %s: %w", rev, err)
+	}
+	why := "no such commit in " + t.repo
+	if strings.Contains(err.Error(), "ambiguous") {
+		why = "more than one commit of " + t.repo + " begins like that"
+	}
+	if len(t.shallowEnds()) > 0 {
+		why += ", which is a shallow clone: git fetch --unshallow gets the rest of its history"
+	}
+	return "", fmt.Errorf("resolve %s: %s", rev, why)
+}
+
+// Range returns bad and all of its ancestors that are not ancestors of, or
+// themselves, one of the good commits: parents before children, the oldest
+// first. It is empty when bad is an ancestor of a good commit.
+func (t *Tree) Range(ctx context.Context, good []string, bad string) ([]Commit, error) {
+	end, err := t.Resolve(ctx, bad)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"--topo-order", "--reverse", end.Hash, "--not"}
+	for _, g := range good {
+		hash, err := t.resolve(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, hash)
+	}
+	commits, err := t.log(ctx, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list commits up to %s: %w", bad, err)
+	}
+	// Where a shallow clone is cut off, git sees a root, and every commit on
+	// the far side of it is missing from the range.
+	ends := t.shallowEnds()
+	for _, c := range commits {
+		if slices.Contains(ends, c.Hash) {
+			return nil, fmt.Errorf("list commits up to %s: %s is a shallow clone whose history ends at %.12s, inside the range: git fetch --unshallow gets the rest", bad, t.repo, c.Hash)
+		}
+	}
+	return commits, nil
+}
+
+// log runs git log and parses what it prints while it prints it.
+func (t *Tree) log(ctx context.Context, args ...string) ([]Commit, error) {
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	var commits []Commit
+	go func() {
+		var err error
+		commits, err = parseCommits(r)
+		r.CloseWithError(err)
+		done <- err
+	}()
+	args = append([]string{"log", "-z", commitFormat, "--encoding=UTF-8", "--no-show-signature", "--no-mailmap", "--no-notes", "--no-color"}, args...)
+	err := t.git(ctx, w, append(args, "--")...)
+	w.CloseWithError(err)
+	if parseErr := <-done; err == nil || parseErr != nil && !errors.Is(parseErr, err) {
+		err = parseErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return commits, nil
+}
+
+// parseCommits reads commitFormat: five fields to a commit, each ended by NUL.
+func parseCommits(r io.Reader) ([]Commit, error) {
+	b := bufio.NewReaderSize(r, 64<<10)
+	var commits []Commit
+	for {
+		var fields [5]string
+		for i := range fields {
+			field, err := readField(b)
+			if err == io.EOF && i == 0 && field == "" {
+				return commits, nil
+			}
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read commit %d of git log: %w", len(commits)+1, err)
+			}
+			fields[i] = field
+		}
+		if len(commits) == maxCommits {
+			return nil, fmt.Errorf("more than %d commits", maxCommits)
+		}
+		seconds, err := strconv.ParseInt(fields[3], 10, 64)
+		if err != nil || !isHash(fields[0]) {
+			return nil, fmt.Errorf("read commit %d of git log: %.80q is not a commit", len(commits)+1, fields[0])
+		}
+		c := Commit{Hash: fields[0], Author: fields[2], Title: fields[4], Date: time.Unix(seconds, 0).UTC()}
+		c.Parents = strings.Fields(fields[1])
+		for _, p := range c.Parents {
+			if !isHash(p) {
+				return nil, fmt.Errorf("read commit %s of git log: %.80q is not a parent", c.Hash, p)
+			}
+		}
+		commits = append(commits, c)
+	}
+}
+
+// readField returns the text up to the next NUL as valid UTF-8 in one line.
+func readField(b *bufio.Reader) (string, error) {
+	var field []byte
+	for {
+		part, err := b.ReadSlice(0)
+		if len(field)+len(part) > maxField {
+			return "", fmt.Errorf("a field of more than %d bytes", maxField)
+		}
+		field = append(field, part...)
+		if err == bufio.ErrBufferFull {
+			continue
+		}
+		if err != nil {
+			return string(field), err
+		}
+		return printable(bytes.TrimSuffix(field, []byte{0})), nil
+	}
+}
+
+func isHash(s string) bool {
+	if len(s) != 40 && len(s) != 64 {
+		return false
+	}
+	return strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// IsAncestor reports whether commit a is commit b or an ancestor of it.
+func (t *Tree) IsAncestor(ctx context.Context, a, b string) (bool, error) {
+	older, err := t.resolve(ctx, a)
+	if err != nil {
+		return false, err
+	}
+	newer, err := t.resolve(ctx, b)
+	if err != nil {
+		return false, err
+	}
+	if err := t.syncShallow(); err != nil {
+		return false, fmt.Errorf("compare %s and %s: %w", a, b, err)
+	}
+	err = t.git(ctx, nil, "merge-base", "--is-ancestor", older, newer)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("compare %s and %s: %w", a, b, err)
+	}
+	return true, nil
+}
+
+// Show returns a commit as a patch in the form of a mail, which git am
+// applies. Of one of more than 16 MiB only the summary is returned.
+func (t *Tree) Show(ctx context.Context, commit string) (patch []byte, err error) {
+	hash, err := t.resolve(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"show", "--format=email", "--no-color", "--no-ext-diff", "--no-textconv", "--no-notes", "--encoding=UTF-8", "--stat"}
+	out := &cappedBuffer{limit: maxPatch}
+	if err := t.git(ctx, out, append(args, "--patch", "--binary", hash, "--")...); err != nil {
+		return nil, fmt.Errorf("show %s: %w", commit, err)
+	}
+	if !out.over {
+		return out.Bytes(), nil
+	}
+	out = &cappedBuffer{limit: maxPatch}
+	if err := t.git(ctx, out, append(args, hash, "--")...); err != nil {
+		return nil, fmt.Errorf("show %s: %w", commit, err)
+	}
+	return out.Bytes(), nil
+}
+
+// cappedBuffer takes everything and keeps up to limit bytes.
+type cappedBuffer struct {
+	bytes.Buffer
+	limit int
+	over  bool
+}
+
+func (b *cappedBuffer) Write(p []byte) (int, error) {
+	if room := b.limit - b.Len(); len(p) > room {
+		b.over = true
+		b.Buffer.Write(p[:room])
+	} else {
+		b.Buffer.Write(p)
+	}
+	return len(p), nil
+}

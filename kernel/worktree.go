@@ -1,0 +1,383 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"lab/kernel/kconfig"
+)
+
+// workTree is lab's work tree while its lock is held.
+type workTree struct {
+	*Tree
+	lock    *os.File
+	tools   toolchain
+	options BuildOptions
+}
+
+// buildState is state.json: what the objects in the work tree come from.
+type buildState struct {
+	Toolchain []string `json:"toolchain"`
+	Full      int      `json:"full"` // objects compiled by the last build from nothing
+	Last      int      `json:"last"` // and by the last build that had something to start from
+}
+
+func (w *workTree) src() string { return filepath.Join(w.base, "src") }
+func (w *workTree) out() string { return filepath.Join(w.base, "out") }
+
+// make checks out and builds a commit. What it leaves in out is to be published.
+func (w *workTree) make(ctx context.Context, hash string, r request) (Kernel, *Failure, error) {
+	if err := os.MkdirAll(w.src(), 0o755); err != nil {
+		return Kernel{}, nil, err
+	}
+	if err := w.recover(ctx); err != nil {
+		return Kernel{}, nil, fmt.Errorf("recover the work tree: %w", err)
+	}
+	marker := filepath.Join(w.base, "building")
+	if err := renameio.WriteFile(marker, []byte(bootID()), 0o644); err != nil {
+		return Kernel{}, nil, err
+	}
+	k, f, err := w.checkOutAndBuild(ctx, hash, r)
+	// make, told to end, removes what it was making. Killed, it cannot.
+	if errors.Is(err, ErrInterrupted) {
+		return Kernel{}, nil, err
+	}
+	return k, f, errors.Join(err, os.Remove(marker))
+}
+
+func (w *workTree) checkOutAndBuild(ctx context.Context, hash string, r request) (Kernel, *Failure, error) {
+	state := w.readState()
+	if state.Toolchain != nil && !slices.Equal(state.Toolchain, w.tools.identity) {
+		// Older kernels' makefiles do not notice a new compiler.
+		if err := w.wipe(ctx); err != nil {
+			return Kernel{}, nil, err
+		}
+	}
+	if err := w.checkout(ctx, hash); err != nil {
+		return Kernel{}, nil, err
+	}
+	k, f, trusted, err := w.attempt(ctx, r)
+	if err != nil || f == nil || trusted {
+		return k, f, err
+	}
+	// What is left of another commit's build may be to blame: from nothing.
+	if err := w.wipe(ctx); err != nil {
+		return Kernel{}, nil, err
+	}
+	k, f, _, err = w.attempt(ctx, r)
+	return k, f, err
+}
+
+// attempt configures and compiles what is checked out. A failure is trusted
+// when no stale object can have caused it.
+func (w *workTree) attempt(ctx context.Context, r request) (k Kernel, f *Failure, trusted bool, err error) {
+	if err := os.RemoveAll(w.out()); err != nil {
+		return Kernel{}, nil, false, err
+	}
+	if err := os.Mkdir(w.out(), 0o755); err != nil {
+		return Kernel{}, nil, false, err
+	}
+	path := filepath.Join(w.out(), "build.log")
+	file, err := os.Create(path)
+	if err != nil {
+		return Kernel{}, nil, false, err
+	}
+	defer file.Close()
+
+	_, statErr := os.Stat(filepath.Join(w.src(), ".config"))
+	fresh := statErr != nil
+	state := w.readState()
+	state.Toolchain = w.tools.identity
+	if err := w.writeState(state); err != nil {
+		return Kernel{}, nil, false, err
+	}
+	log := &buildLog{w: file, src: w.src(), progress: w.options.Progress, total: state.Last}
+	if fresh {
+		log.total = state.Full
+	}
+	step := "config"
+	err = w.configure(ctx, r, log)
+	if err == nil {
+		step = "compile"
+		jobs := w.options.Jobs
+		if jobs <= 0 {
+			jobs = runtime.NumCPU()
+		}
+		err = w.runMake(ctx, log, nil, fmt.Sprintf("-j%d", jobs), "bzImage")
+	}
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		line, source := log.reason()
+		return Kernel{}, &Failure{Step: step, Line: line, Log: path}, source || fresh, nil
+	case err != nil:
+		return Kernel{}, nil, false, err
+	}
+	k, err = w.collect(r)
+	var bad badImage
+	if errors.As(err, &bad) {
+		return Kernel{}, &Failure{Step: step, Line: bad.Error(), Log: path}, fresh, nil
+	}
+	if err != nil {
+		return Kernel{}, nil, false, err
+	}
+	k.Log = path
+	if fresh {
+		state.Full = log.objects
+	} else {
+		state.Last = log.objects
+	}
+	return k, nil, true, w.writeState(state)
+}
+
+// configure makes .config, and leaves it alone when it would be the same, so
+// that make has nothing to do about it.
+func (w *workTree) configure(ctx context.Context, r request, log *buildLog) error {
+	asked := filepath.Join(w.out(), "asked.config")
+	resolved := filepath.Join(w.out(), "config")
+	if err := os.WriteFile(asked, r.text, 0o644); err != nil {
+		return err
+	}
+	env := []string{"KCONFIG_CONFIG=" + resolved}
+	target := "allnoconfig"
+	if r.full {
+		target = "olddefconfig"
+		// Before 3.7 it was called oldnoconfig.
+		if rules, err := os.ReadFile(filepath.Join(w.src(), "scripts/kconfig/Makefile")); err == nil && !bytes.Contains(rules, []byte(target)) {
+			target = "oldnoconfig"
+		}
+		if err := os.WriteFile(resolved, r.text, 0o644); err != nil {
+			return err
+		}
+	} else {
+		env = append(env, "KCONFIG_ALLCONFIG="+asked)
+	}
+	if err := w.runMake(ctx, log, env, target); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Remove(asked), removeIfThere(resolved+".old")); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(resolved)
+	if err != nil {
+		return fmt.Errorf("make %s made no configuration: %w", target, err)
+	}
+	current := filepath.Join(w.src(), ".config")
+	if old, err := os.ReadFile(current); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	return renameio.WriteFile(current, data, 0o644)
+}
+
+// runMake runs make in the work tree. Its children hold the work tree's lock
+// too, so that no other lab gets at it while one of them is alive.
+func (w *workTree) runMake(ctx context.Context, log *buildLog, env []string, args ...string) error {
+	c := child{
+		dir: w.src(), stdout: log, stderr: log, extra: []*os.File{w.lock},
+		env: append(append(baseEnv(w.trees),
+			// What would differ from one build to the next
+			// (Documentation/kbuild/reproducible-builds.rst).
+			"KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 1970", "KBUILD_BUILD_USER=lab",
+			"KBUILD_BUILD_HOST=lab", "KBUILD_BUILD_VERSION=1", "SOURCE_DATE_EPOCH=0",
+			"KCONFIG_NOTIMESTAMP=1", // before 2.6.38
+			// Set and empty: no "+" behind the release.
+			"LOCALVERSION=",
+			"GIT_CEILING_DIRECTORIES="+w.base), env...),
+	}
+	err := c.run(ctx, "make", args...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && log.host != nil {
+		return log.host
+	}
+	return err
+}
+
+// badImage is the error about a build that made no kernel and did not say so.
+type badImage struct{ error }
+
+// collect copies what was built into out.
+func (w *workTree) collect(r request) (Kernel, error) {
+	image := filepath.Join(w.out(), "bzImage")
+	for from, to := range map[string]string{"arch/x86/boot/bzImage": "bzImage", "System.map": "System.map"} {
+		err := copyFile(filepath.Join(w.src(), from), filepath.Join(w.out(), to))
+		if errors.Is(err, fs.ErrNotExist) {
+			return Kernel{}, badImage{fmt.Errorf("make bzImage made no %s", from)}
+		}
+		if err != nil {
+			return Kernel{}, err
+		}
+	}
+	k, err := FromFile(image)
+	if err != nil {
+		return Kernel{}, badImage{errors.New(strings.ReplaceAll(err.Error(), w.out()+"/", ""))}
+	}
+	k.Config, k.SystemMap = filepath.Join(w.out(), "config"), filepath.Join(w.out(), "System.map")
+	k.Compiler = w.tools.compiler
+	data, err := os.ReadFile(k.Config)
+	if err != nil {
+		return Kernel{}, err
+	}
+	resolved, err := kconfig.Parse(bytes.NewReader(data))
+	if err != nil {
+		return Kernel{}, fmt.Errorf("read the resolved configuration: %w", err)
+	}
+	for _, d := range kconfig.Compare(r.config, resolved) {
+		k.Missing = append(k.Missing, d.String())
+	}
+	return k, nil
+}
+
+// checkout makes the tracked files those of the commit and removes what is
+// neither tracked nor a build's. Files that are the same are not touched:
+// make goes by their times.
+func (w *workTree) checkout(ctx context.Context, hash string) error {
+	err := w.git(ctx, io.Discard, "checkout", "--quiet", "--force", "--detach", hash)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		// A damaged index, as a rule: without one, every file is written again.
+		if err := removeIfThere(filepath.Join(w.base, "git/index")); err != nil {
+			return err
+		}
+		err = w.git(ctx, io.Discard, "checkout", "--quiet", "--force", "--detach", hash)
+	}
+	if err != nil {
+		return fmt.Errorf("%w (a clone without all of its objects, --filter or --reference, must get them first)", err)
+	}
+	return w.git(ctx, io.Discard, "clean", "--quiet", "-d", "-ff")
+}
+
+// wipe removes everything that builds have made.
+func (w *workTree) wipe(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(w.base, "git/index")); err != nil {
+		return errors.Join(os.RemoveAll(w.src()), os.Mkdir(w.src(), 0o755))
+	}
+	return w.git(ctx, io.Discard, "clean", "--quiet", "-d", "-ff", "-x")
+}
+
+// settled is how long before the last sign of life of a killed build a file
+// must have been written to be believed whole.
+const settled = 2 * time.Minute
+
+// recover mends what a lab that was killed in the middle has left: git's own
+// locks, and half-written objects. A build that was cut off by a crash of the
+// host cannot be believed at all, as anything may be missing on the disk.
+func (w *workTree) recover(ctx context.Context) error {
+	for _, name := range []string{"index.lock", "HEAD.lock", "config.lock"} {
+		if err := removeIfThere(filepath.Join(w.base, "git", name)); err != nil {
+			return err
+		}
+	}
+	marker := filepath.Join(w.base, "building")
+	boot, err := os.ReadFile(marker)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if string(boot) != bootID() {
+		if err := os.RemoveAll(w.src()); err != nil {
+			return err
+		}
+		if err := removeIfThere(filepath.Join(w.base, "git/index")); err != nil {
+			return err
+		}
+		return os.MkdirAll(w.src(), 0o755)
+	}
+	info, err := os.Stat(marker)
+	if err != nil {
+		return err
+	}
+	return removeUnsettled(w.src(), info.ModTime())
+}
+
+// removeUnsettled removes the files that were written since, and within
+// settled of the last one that was. Tracked files among them come back with
+// the next checkout.
+func removeUnsettled(dir string, since time.Time) error {
+	written := map[string]time.Time{}
+	latest := since
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if when := info.ModTime(); !when.Before(since) {
+			written[path] = when
+			if when.After(latest) {
+				latest = when
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for path, when := range written {
+		if latest.Sub(when) < settled {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *workTree) readState() buildState {
+	var s buildState
+	data, err := os.ReadFile(filepath.Join(w.base, "state.json"))
+	if err != nil || json.Unmarshal(data, &s) != nil {
+		return buildState{}
+	}
+	return s
+}
+
+func (w *workTree) writeState(s buildState) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(w.base, "state.json"), data, 0o644)
+}
+
+// bootID differs from one boot of the host to the next.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return string(id)
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return writeFile(to, in, maxImage)
+}
