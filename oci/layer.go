@@ -1,0 +1,238 @@
+package oci
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+const bufferSize = 256 << 10
+
+// The first bytes by which a compressed stream is known. Media types are not
+// trusted for this: registries are full of layers that say one thing and are
+// another.
+var (
+	magicGzip  = []byte{0x1f, 0x8b}
+	magicZstd  = []byte{0x28, 0xb5, 0x2f, 0xfd}
+	magicXz    = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
+	magicBzip2 = []byte("BZh")
+)
+
+// decompress reads gzip, zstd, xz or nothing of the kind. Several gzip members
+// or zstd frames after one another are one stream, as their specifications
+// say; anything else after the end is an error. After stop, r is not read any
+// more; it stays open.
+func decompress(r io.Reader) (plain io.Reader, stop func(), err error) {
+	br := bufio.NewReaderSize(r, bufferSize)
+	magic, err := br.Peek(6)
+	if err != nil && err != io.EOF {
+		return nil, nil, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, magicGzip):
+		z, err := gzip.NewReader(br)
+		if err != nil {
+			return nil, nil, fmt.Errorf("gunzip: %w", explainEnd(err))
+		}
+		return &namedReader{"gunzip", z}, func() {}, nil
+	case bytes.HasPrefix(magic, magicZstd) || skippable(magic):
+		z, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(2))
+		if err != nil {
+			return nil, nil, fmt.Errorf("unzstd: %w", explainEnd(err))
+		}
+		return &namedReader{"unzstd", z}, z.Close, nil
+	case bytes.HasPrefix(magic, magicXz):
+		z, err := xz.ReaderConfig{DictCap: maxWindow}.NewReader(br)
+		if err != nil {
+			return nil, nil, fmt.Errorf("unxz: %w", explainEnd(err))
+		}
+		return &namedReader{"unxz", z}, func() {}, nil
+	case bytes.HasPrefix(magic, magicBzip2):
+		return nil, nil, errors.New("bzip2 compression is not supported: use gzip, zstd, xz or none")
+	}
+	return br, func() {}, nil
+}
+
+// skippable knows the frames by which zstd streams carry other things.
+func skippable(b []byte) bool {
+	return len(b) >= 4 && b[0]&0xf0 == 0x50 && b[1] == 0x2a && b[2] == 0x4d && b[3] == 0x18
+}
+
+// namedReader says in its errors which decompressor they came from.
+type namedReader struct {
+	name string
+	r    io.Reader
+}
+
+func (r *namedReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%s: %w", r.name, explainEnd(err))
+	}
+	return n, err
+}
+
+func explainEnd(err error) error {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
+		return fmt.Errorf("the stream is truncated: %w", io.ErrUnexpectedEOF)
+	case errors.Is(err, gzip.ErrHeader) || errors.Is(err, zstd.ErrMagicMismatch):
+		return fmt.Errorf("there is something else behind the stream or inside it: %w", err)
+	}
+	return err
+}
+
+// layerReader reads a layer's tar in order, entry by entry.
+type layerReader struct {
+	*tar.Reader
+	raw   io.ReadCloser // the blob, verified at its end
+	stop  func()        // ends decompression
+	count *counter
+	next  int // index of the entry that Next gives next
+}
+
+// counter watches the decompressed bytes go by.
+type counter struct {
+	ctx    context.Context
+	r      io.Reader
+	hash   hash.Hash // nil: not wanted
+	n      int64
+	budget *budget // nil: already spent
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.r.Read(p)
+	if c.hash != nil {
+		c.hash.Write(p[:n])
+	}
+	c.n += int64(n)
+	if c.budget != nil {
+		if over := c.budget.addBytes(int64(n)); over != nil {
+			return n, over
+		}
+	}
+	return n, err
+}
+
+// openLayer opens a layer for reading. With a budget, the bytes count against
+// it and finish checks the diff id too.
+func openLayer(ctx context.Context, l v1.Layer, b *budget) (*layerReader, error) {
+	raw, err := l.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := l.(*storeLayer); !ok { // a storeLayer's is verified already
+		digest, err := l.Digest()
+		if err != nil {
+			raw.Close()
+			return nil, err
+		}
+		size, err := l.Size()
+		if err != nil {
+			raw.Close()
+			return nil, err
+		}
+		wrong := fmt.Errorf("blob %s is not what its digest and size say", digest)
+		if raw, err = newVerifier(raw, digest, size, wrong); err != nil {
+			return nil, err
+		}
+	}
+	plain, stop, err := decompress(raw)
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
+	c := &counter{ctx: ctx, r: plain, budget: b}
+	if b != nil {
+		diffID, err := l.DiffID()
+		if err == nil {
+			c.hash, err = v1.Hasher(diffID.Algorithm)
+		}
+		if err != nil {
+			stop()
+			raw.Close()
+			return nil, err
+		}
+	}
+	return &layerReader{Reader: tar.NewReader(c), raw: raw, stop: stop, count: c}, nil
+}
+
+func (r *layerReader) Next() (*tar.Header, error) {
+	hdr, err := r.Reader.Next()
+	if errors.Is(err, tar.ErrInsecurePath) && hdr != nil {
+		err = nil // names are checked by entryOf, which says more
+	}
+	if err == nil {
+		r.next++
+	}
+	return hdr, explainTar(err)
+}
+
+func explainTar(err error) error {
+	switch {
+	case errors.Is(err, tar.ErrHeader):
+		return fmt.Errorf("not a tar archive, or a damaged one: %w", err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the archive is truncated: %w", err)
+	}
+	return err
+}
+
+// finishTar reads on to the end behind the archive's end marker. Zeros may
+// follow, as tar pads its output to whole records; other bytes would be files
+// that one tool sees and another does not.
+func (r *layerReader) finishTar(diffID v1.Hash) error {
+	buf := make([]byte, bufferSize)
+	for {
+		n, err := r.count.Read(buf)
+		if len(bytes.Trim(buf[:n], "\x00")) > 0 {
+			return fmt.Errorf("there is data behind the end of the archive, within 256 KiB of byte %d", r.count.n)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if got := hex.EncodeToString(r.count.hash.Sum(nil)); got != diffID.Hex {
+		return fmt.Errorf("diff id is %s:%s, the image's config says %s", diffID.Algorithm, got, diffID)
+	}
+	return nil
+}
+
+// finishBlob verifies the blob without decompressing what is left of it.
+func (r *layerReader) finishBlob() error {
+	r.stop()
+	r.stop = func() {}
+	buf := make([]byte, bufferSize)
+	for {
+		if err := r.count.ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := r.raw.Read(buf); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func (r *layerReader) Close() error {
+	r.stop()
+	return r.raw.Close()
+}
