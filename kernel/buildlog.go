@@ -37,8 +37,8 @@ type buildLog struct {
 // compiler's and Kconfig's own words, the linker's, other programs', make's.
 var telling = [...]*regexp.Regexp{
 	regexp.MustCompile(`^\S+:\d+(:\d+)?: (fatal error|error|Error): |^\S*Kconfig\S*:\d+:( |error)`),
-	regexp.MustCompile(`undefined reference to|multiple definition of|^\S*ld(\.bfd|\.gold)?: |relocation truncated|^ERROR: |^FATAL: `),
-	regexp.MustCompile(`(?i)\berror: |: not found$|No rule to make target`),
+	regexp.MustCompile(`undefined reference to|multiple definition of|relocation truncated|^ERROR: |^FATAL: `),
+	regexp.MustCompile(`(?i)\berror: |^\S*ld(\.bfd|\.gold)?: |: not found$|No rule to make target`),
 	regexp.MustCompile(`^make(\[\d+\])?: \*\*\*|\*\*\* `),
 }
 
@@ -49,8 +49,9 @@ var (
 	notFound2 = regexp.MustCompile(`^make(?:\[\d+\])?: ([A-Za-z0-9_.+-]+): No such file or directory$`)
 	noHeader  = regexp.MustCompile(`fatal error: ((?:openssl/|elfutils/)\S+|gelf\.h|libelf\.h|gmp\.h|mpc\.h): No such file`)
 	noOther   = regexp.MustCompile(`please install (libelf)-dev|\((pahole)\) is not available`)
-	// A line of source that gcc quotes: "   12 | return -ENOSPC;".
-	quoted = regexp.MustCompile(`^\s*\d*\s+\|`)
+	// A line of source that gcc quotes, "   12 | return -ENOSPC;", and lines
+	// that only lead up to the one that tells.
+	quoted = regexp.MustCompile(`^\s*\d*\s+\||: in function |: In function |warning: `)
 	killed = regexp.MustCompile(`Killed signal terminated program|virtual memory exhausted|out of memory allocating|Cannot allocate memory|^make(\[\d+\])?: \*\*\* .* (Killed|Terminated)$|^Killed$`)
 	object = regexp.MustCompile(`^  (CC|AS|HOSTCC)( \[M\])? +\S`)
 )

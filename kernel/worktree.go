@@ -119,20 +119,18 @@ func (w *workTree) attempt(ctx context.Context, r request) (k Kernel, f *Failure
 		}
 		err = w.runMake(ctx, log, nil, fmt.Sprintf("-j%d", jobs), "bzImage")
 	}
+	if err == nil {
+		k, err = w.collect(r)
+	}
 	var exit *exec.ExitError
+	var none noResult
 	switch {
 	case errors.As(err, &exit):
 		line, source := log.reason()
 		return Kernel{}, &Failure{Step: step, Line: line, Log: path}, source || fresh, nil
+	case errors.As(err, &none):
+		return Kernel{}, &Failure{Step: step, Line: none.Error(), Log: path}, fresh, nil
 	case err != nil:
-		return Kernel{}, nil, false, err
-	}
-	k, err = w.collect(r)
-	var bad badImage
-	if errors.As(err, &bad) {
-		return Kernel{}, &Failure{Step: step, Line: bad.Error(), Log: path}, fresh, nil
-	}
-	if err != nil {
 		return Kernel{}, nil, false, err
 	}
 	k.Log = path
@@ -173,8 +171,11 @@ func (w *workTree) configure(ctx context.Context, r request, log *buildLog) erro
 		return err
 	}
 	data, err := os.ReadFile(resolved)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noResult{errors.New("make " + target + " made no configuration")}
+	}
 	if err != nil {
-		return fmt.Errorf("make %s made no configuration: %w", target, err)
+		return err
 	}
 	current := filepath.Join(w.src(), ".config")
 	if old, err := os.ReadFile(current); err == nil && bytes.Equal(old, data) {
@@ -206,8 +207,8 @@ func (w *workTree) runMake(ctx context.Context, log *buildLog, env []string, arg
 	return err
 }
 
-// badImage is the error about a build that made no kernel and did not say so.
-type badImage struct{ error }
+// noResult is the error about a make that made nothing and did not say so.
+type noResult struct{ error }
 
 // collect copies what was built into out.
 func (w *workTree) collect(r request) (Kernel, error) {
@@ -215,7 +216,7 @@ func (w *workTree) collect(r request) (Kernel, error) {
 	for from, to := range map[string]string{"arch/x86/boot/bzImage": "bzImage", "System.map": "System.map"} {
 		err := copyFile(filepath.Join(w.src(), from), filepath.Join(w.out(), to))
 		if errors.Is(err, fs.ErrNotExist) {
-			return Kernel{}, badImage{fmt.Errorf("make bzImage made no %s", from)}
+			return Kernel{}, noResult{fmt.Errorf("make bzImage made no %s", from)}
 		}
 		if err != nil {
 			return Kernel{}, err
@@ -223,7 +224,7 @@ func (w *workTree) collect(r request) (Kernel, error) {
 	}
 	k, err := FromFile(image)
 	if err != nil {
-		return Kernel{}, badImage{errors.New(strings.ReplaceAll(err.Error(), w.out()+"/", ""))}
+		return Kernel{}, noResult{errors.New(strings.ReplaceAll(err.Error(), w.out()+"/", ""))}
 	}
 	k.Config, k.SystemMap = filepath.Join(w.out(), "config"), filepath.Join(w.out(), "System.map")
 	k.Compiler = w.tools.compiler
