@@ -27,7 +27,10 @@ const (
 )
 
 // aclToDisk turns the value of a system.posix_acl_access or _default attribute
-// into what ext4 keeps.
+// into what ext4 keeps. It refuses the lists that the kernel would refuse
+// (fs/posix_acl.c, posix_acl_valid): the owner, named users, the group, named
+// groups, the mask and the others come in this order, and a mask is needed with
+// named ones. A list without entries is nil: setting it means to have none.
 func aclToDisk(wire []byte) ([]byte, error) {
 	le := binary.LittleEndian
 	if len(wire) < 4 || (len(wire)-4)%aclWireEntry != 0 {
@@ -36,21 +39,31 @@ func aclToDisk(wire []byte) ([]byte, error) {
 	if v := le.Uint32(wire); v != aclWireVersion {
 		return nil, fmt.Errorf("access control list has version %d, not %d", v, aclWireVersion)
 	}
+	if len(wire) == 4 {
+		return nil, nil
+	}
 	disk := le.AppendUint32(nil, aclDiskVersion)
+	var seen, last uint16
 	for e := wire[4:]; len(e) > 0; e = e[aclWireEntry:] {
 		tag, perm, id := le.Uint16(e), le.Uint16(e[2:]), le.Uint32(e[4:])
-		if perm > 7 {
+		named := tag == aclUser || tag == aclGroup
+		switch {
+		case tag == 0 || tag > aclOther || tag&(tag-1) != 0:
+			return nil, fmt.Errorf("access control list has an entry with unknown tag %#x", tag)
+		case tag < last || tag == last && !named:
+			return nil, fmt.Errorf("access control list has entries out of order or twice")
+		case perm > 7:
 			return nil, fmt.Errorf("access control list has permissions %#o", perm)
 		}
+		seen, last = seen|tag, tag
 		disk = le.AppendUint16(disk, tag)
 		disk = le.AppendUint16(disk, perm)
-		switch tag {
-		case aclUser, aclGroup:
+		if named {
 			disk = le.AppendUint32(disk, id)
-		case aclUserObj, aclGroupObj, aclMask, aclOther:
-		default:
-			return nil, fmt.Errorf("access control list has an entry with unknown tag %#x", tag)
 		}
+	}
+	if seen&aclUserObj == 0 || seen&aclGroupObj == 0 || seen&aclOther == 0 || seen&(aclUser|aclGroup) != 0 && seen&aclMask == 0 {
+		return nil, fmt.Errorf("access control list lacks an entry that it needs")
 	}
 	return disk, nil
 }
@@ -63,6 +76,7 @@ func aclToDisk(wire []byte) ([]byte, error) {
 func aclFromText(text string) ([]byte, error) {
 	le := binary.LittleEndian
 	wire := le.AppendUint32(nil, aclWireVersion)
+	tags := map[string][2]uint16{"user": {aclUserObj, aclUser}, "group": {aclGroupObj, aclGroup}, "mask": {aclMask}, "other": {aclOther}}
 	for _, entry := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == '\n' }) {
 		entry, _, _ = strings.Cut(entry, "#") // "#effective:r--"
 		entry = strings.TrimSpace(entry)
@@ -76,16 +90,15 @@ func aclFromText(text string) ([]byte, error) {
 		if len(f) < 3 || len(f) > 4 {
 			return nil, fmt.Errorf("access control list entry %q is malformed", entry)
 		}
-		tags := map[string][2]uint16{"user": {aclUserObj, aclUser}, "group": {aclGroupObj, aclGroup}, "mask": {aclMask}, "other": {aclOther}}
 		tag, id := tags[f[0]][0], uint32(0xffffffff)
 		if f[1] != "" {
-			number := f[len(f)-1]
-			if len(f) == 3 {
-				number = f[1]
+			number := f[1]
+			if len(f) == 4 {
+				number = f[3]
 			}
 			n, err := strconv.ParseUint(number, 10, 32)
 			if err != nil {
-				return nil, fmt.Errorf("access control list entry %q has no number for %q", entry, f[1])
+				return nil, fmt.Errorf("access control list entry %q names no number; make the tar with --xattrs", entry)
 			}
 			tag, id = tags[f[0]][1], uint32(n)
 		}

@@ -3,7 +3,6 @@ package ext4
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -98,10 +97,12 @@ func (n *inode) encode(b []byte, crtime timestamp) {
 // (Documentation/filesystems/ext4/inodes.rst, "Inode Timestamps").
 type timestamp struct{ seconds, extra uint32 }
 
-// newTimestamp takes a time outside of what ext4 can hold (1901-12-13 to
-// 2446-05-10) to the nearest it can, as the kernel does with utimensat(2).
+// newTimestamp takes a time outside of 1901-12-13 to 2310-04-04 to the nearest in
+// it, as the kernel does with utimensat(2) and what ext4 cannot hold. ext4 itself
+// would go on to 2446, but kernels before 4.3 used those words for times before
+// 1970, and e2fsck takes them for such.
 func newTimestamp(t time.Time) timestamp {
-	const first, last = math.MinInt32, math.MinInt32 + 1<<34 - 1
+	const first, last = -1 << 31, 5<<31 - 1
 	sec, nsec := t.Unix(), uint32(t.Nanosecond())
 	switch {
 	case sec < first:
@@ -135,15 +136,23 @@ type inodeTable struct {
 	last   uint32 // the highest number given out
 }
 
-const inodePiece = 1024
+const (
+	inodePiece = 1024
+	// maxInodes bounds the memory that a stream can ask for, at some 250 bytes
+	// for each file. Large images have a million files.
+	maxInodes = 1 << 23
+)
 
 // add gives out the next number.
-func (t *inodeTable) add() (uint32, *inode) {
+func (t *inodeTable) add() (uint32, error) {
+	if t.last == maxInodes {
+		return 0, fmt.Errorf("more than %d files", maxInodes)
+	}
 	t.last++
 	if int(t.last/inodePiece) == len(t.pieces) {
 		t.pieces = append(t.pieces, make([]inode, inodePiece))
 	}
-	return t.last, t.get(t.last)
+	return t.last, nil
 }
 
 func (t *inodeTable) get(ino uint32) *inode {

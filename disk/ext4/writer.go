@@ -50,6 +50,11 @@ type Options struct {
 const (
 	defaultMaxSize  = 1 << 40
 	lostFoundBlocks = 4 // as mke2fs gives it, so that e2fsck need not allocate
+
+	// maxPath is PATH_MAX of Linux, which no longer path can be opened with;
+	// maxEntries bounds the memory for names as maxInodes does for files.
+	maxPath    = 4096
+	maxEntries = 1 << 24
 )
 
 // Writer builds one file system. After an error it is of no more use.
@@ -66,6 +71,7 @@ type Writer struct {
 	extents  extentTree
 	dirBlock direntBlock
 
+	entries  int    // added so far
 	lastPath string // of the directory that the last entry went to
 	lastDir  *directory
 	err      error
@@ -100,22 +106,23 @@ func NewWriter(w io.WriterAt, base int64, o Options) (*Writer, error) {
 	e.extents.out = &e.out
 	e.inodes.pieces = [][]inode{make([]inode, inodePiece)}
 	e.inodes.last = firstInode - 1
-	e.root = e.initDirectory(rootInode, rootInode, 0o755)
-	ino, _ := e.inodes.add()
-	e.lostFound = ino
-	e.initDirectory(ino, rootInode, 0o700)
-	e.root.entries["lost+found"] = ino
-	e.inodes.get(rootInode).links++
+	e.root = e.initDirectory(rootInode, rootInode)
+	lostFound, err := e.makeDirectory(e.root, "lost+found")
+	if err != nil {
+		return nil, err
+	}
+	e.lostFound = lostFound.ino
+	e.inodes.get(e.lostFound).mode = modeDir | 0o700
 	return e, nil
 }
 
 func divUp(n, by uint32) uint32 { return n/by + min(1, n%by) }
 
 // initDirectory makes an inode an empty directory, root's and from Epoch.
-func (w *Writer) initDirectory(ino, parent uint32, perm uint16) *directory {
+func (w *Writer) initDirectory(ino, parent uint32) *directory {
 	n := w.inodes.get(ino)
 	t := newTimestamp(w.opt.Epoch)
-	*n = inode{mode: modeDir | perm, links: 2, atime: t, ctime: t, mtime: t}
+	*n = inode{mode: modeDir | 0o755, links: 2, atime: t, ctime: t, mtime: t}
 	n.dir = &directory{ino: ino, parent: parent, entries: make(map[string]uint32)}
 	return n.dir
 }
@@ -180,12 +187,26 @@ func (w *Writer) Add(h *tar.Header, r io.Reader) error {
 		return w.err
 	}
 	if err := w.add(h, r); err != nil {
-		w.err = fmt.Errorf("add %q to ext4: %w", h.Name, err)
+		w.err = fmt.Errorf("add %q to ext4: %w", brief(h.Name), err)
 	}
 	return w.err
 }
 
+// brief is a path for an error message.
+func brief(p string) string {
+	if len(p) > 300 {
+		return p[:300] + "…"
+	}
+	return p
+}
+
 func (w *Writer) add(h *tar.Header, r io.Reader) error {
+	if w.entries++; w.entries > maxEntries {
+		return fmt.Errorf("more than %d entries", maxEntries)
+	}
+	if len(h.Name) > maxPath || len(h.Linkname) > maxPath {
+		return fmt.Errorf("path of more than %d bytes", maxPath)
+	}
 	n := &inode{links: 1}
 	if err := n.setHeader(h); err != nil {
 		return err
@@ -219,8 +240,11 @@ func (w *Writer) add(h *tar.Header, r io.Reader) error {
 	if err := w.setXattrs(n, list); err != nil {
 		return err
 	}
-	ino, place := w.inodes.add()
-	*place = *n
+	ino, err := w.inodes.add()
+	if err != nil {
+		return err
+	}
+	*w.inodes.get(ino) = *n
 	dir.entries[name] = ino
 	return nil
 }
@@ -239,10 +263,13 @@ func (w *Writer) parent(p string) (*directory, string, error) {
 			}
 			ino, ok := dir.entries[element]
 			if !ok {
-				if err := checkName(element); err != nil {
+				err := checkName(element)
+				if err == nil {
+					dir, err = w.makeDirectory(dir, element)
+				}
+				if err != nil {
 					return nil, "", err
 				}
-				dir = w.makeDirectory(dir, element)
 				continue
 			}
 			if ino&pendingLink != 0 || w.inodes.get(ino).dir == nil {
@@ -268,11 +295,14 @@ func checkName(name string) error {
 	return nil
 }
 
-func (w *Writer) makeDirectory(dir *directory, name string) *directory {
-	ino, _ := w.inodes.add()
+func (w *Writer) makeDirectory(dir *directory, name string) (*directory, error) {
+	ino, err := w.inodes.add()
+	if err != nil {
+		return nil, err
+	}
 	dir.entries[name] = ino
 	w.inodes.get(dir.ino).links++
-	return w.initDirectory(ino, dir.ino, 0o755)
+	return w.initDirectory(ino, dir.ino), nil
 }
 
 func (w *Writer) addDirectory(dir *directory, name string, n *inode, list []xattr) error {
@@ -281,7 +311,11 @@ func (w *Writer) addDirectory(dir *directory, name string, n *inode, list []xatt
 		if err := w.clearPlace(dir, name); err != nil {
 			return err
 		}
-		ino = w.makeDirectory(dir, name).ino
+		made, err := w.makeDirectory(dir, name)
+		if err != nil {
+			return err
+		}
+		ino = made.ino
 	}
 	return w.updateDirectory(ino, n, list)
 }

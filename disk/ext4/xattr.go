@@ -79,6 +79,9 @@ func newXattr(name, value string) (x xattr, ok bool, err error) {
 			if err != nil {
 				return xattr{}, false, fmt.Errorf("extended attribute %s: %w", name, err)
 			}
+			if disk == nil {
+				return xattr{}, false, nil
+			}
 			value = string(disk)
 		}
 		return xattr{ns.index, rest, value}, true, nil
@@ -87,8 +90,8 @@ func newXattr(name, value string) (x xattr, ok bool, err error) {
 }
 
 // headerXattrs finds the attributes among the PAX records of a tar header: raw
-// ones (SCHILY.xattr, by GNU tar, star and the OCI image spec), libarchive's, and
-// access control lists in text form. They come out as an attribute block has to
+// ones (SCHILY.xattr, by GNU tar, star and the OCI image spec), libarchive's in
+// base64, and access control lists in text form; the first wins. They come out as an attribute block has to
 // hold them: by namespace, length of name, name.
 func headerXattrs(h *tar.Header) ([]xattr, error) {
 	named := make(map[string]string)
@@ -105,22 +108,22 @@ func headerXattrs(h *tar.Header) ([]xattr, error) {
 			named[name] = string(raw)
 		}
 	}
-	for key, name := range map[string]string{
-		"SCHILY.acl.access":  "system.posix_acl_access",
-		"SCHILY.acl.default": "system.posix_acl_default",
-	} {
-		if text, ok := h.PAXRecords[key]; ok {
-			raw, err := aclFromText(text)
-			if err != nil {
-				return nil, fmt.Errorf("read PAX record %s: %w", key, err)
-			}
-			named[name] = string(raw)
-		}
-	}
 	for key, value := range h.PAXRecords {
 		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
 			named[name] = value
 		}
+	}
+	for _, kind := range []string{"access", "default"} {
+		name, key := "system.posix_acl_"+kind, "SCHILY.acl."+kind
+		text, ok := h.PAXRecords[key]
+		if _, raw := named[name]; !ok || raw {
+			continue
+		}
+		raw, err := aclFromText(text)
+		if err != nil {
+			return nil, fmt.Errorf("read PAX record %s: %w", key, err)
+		}
+		named[name] = string(raw)
 	}
 
 	var list []xattr
