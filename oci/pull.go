@@ -97,7 +97,7 @@ func (p *pull) fromRegistry(ctx context.Context) (*storeImage, error) {
 		return p.keep(ctx, stored, p.ref.digest)
 	}
 
-	reg, err := newRegistry(p.ref.registry, stored != nil)
+	reg, err := openRepository(p.ref.registry, stored != nil)
 	if err != nil {
 		return nil, err
 	}

@@ -25,16 +25,16 @@ const (
 	blobAttempts  = 3
 )
 
-// registry is one repository of a registry as remote gives access to it. It
+// repository is one of a registry as remote gives access to it. It
 // logs in once.
-type registry struct {
+type repository struct {
 	puller *remote.Puller
 	ref    name.Reference
 }
 
-// newRegistry prepares access to a reference's registry. Quick does without
+// openRepository prepares access to a reference's registry. Quick does without
 // second attempts, for when there is something to fall back to.
-func newRegistry(ref name.Reference, quick bool) (*registry, error) {
+func openRepository(ref name.Reference, quick bool) (*repository, error) {
 	transport := remote.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = answerTimeout
 	backoff := remote.Backoff{Duration: 500 * time.Millisecond, Factor: 3, Jitter: 0.1, Steps: 3}
@@ -53,13 +53,13 @@ func newRegistry(ref name.Reference, quick bool) (*registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &registry{puller: puller, ref: ref}, nil
+	return &repository{puller: puller, ref: ref}, nil
 }
 
 // resolve finds the image manifest for a platform, and the digest that the
 // reference led to first, which is an index's when there is one. When that
 // digest is known already, it comes back without a manifest.
-func (r *registry) resolve(ctx context.Context, want v1.Platform, known v1.Hash) (manifest []byte, resolved v1.Hash, err error) {
+func (r *repository) resolve(ctx context.Context, want v1.Platform, known v1.Hash) (manifest []byte, resolved v1.Hash, err error) {
 	if known != (v1.Hash{}) {
 		// Registries count GET against their rate limits, not HEAD. One that
 		// knows no HEAD will show its trouble at GET.
@@ -84,7 +84,7 @@ func (r *registry) resolve(ctx context.Context, want v1.Platform, known v1.Hash)
 
 // blob opens a blob. It asks the registry only, never the addresses that a
 // foreign layer's descriptor may name.
-func (r *registry) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+func (r *repository) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	l, err := r.puller.Layer(ctx, r.ref.Context().Digest(d.Digest.String()))
 	if err != nil {
