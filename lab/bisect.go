@@ -1,0 +1,449 @@
+package lab
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"lab/kernel"
+	"lab/lab/search"
+)
+
+// BisectOptions says what is bisected. Spec.Kernel gives the tree and the
+// config; its Commit is not used.
+type BisectOptions struct {
+	Spec Spec
+	Good []string // revisions without the symptom
+	Bad  string   // a revision with it
+	Dir  string   // where the bisect keeps its state; empty is a folder of Lab.State named by what is bisected
+}
+
+// Roles of a tested commit.
+const (
+	RoleEnd     = "end"     // a given good or bad, verified first
+	RoleStep    = "step"    // chosen by the search
+	RoleConfirm = "confirm" // the answer and its parents, tested again
+)
+
+// Tested is one commit's test in a bisect.
+type Tested struct {
+	Commit kernel.Commit `json:"commit"`
+	Role   string        `json:"role"`
+	Verdict
+	End  End `json:"end"`
+	Exit int `json:"exit"` // the test's exit status, when End is test
+	// Inferred names the commit whose kernel has the same bytes and whose
+	// verdict was taken over; empty where this one was tested itself.
+	Inferred string        `json:"inferred,omitempty"`
+	Kernel   string        `json:"kernel,omitempty"` // digest of the kernel image
+	Dir      string        `json:"dir,omitempty"`    // what the trial saw, below the bisect's folder
+	Cached   bool          `json:"cached"`
+	Build    time.Duration `json:"build_ns"`
+	Boot     time.Duration `json:"boot_ns"`
+	Test     time.Duration `json:"test_ns"`
+	Left     int           `json:"left"` // candidates that could be the first bad commit when it was chosen
+}
+
+// A Bisection is the answer of Bisect. One of three shapes: Culprit set, and
+// its verdict confirmed; Suspects set, when skipped commits leave several; or
+// neither, when Unclear says why there is no answer.
+type Bisection struct {
+	Good     []kernel.Commit `json:"good"`
+	Bad      kernel.Commit   `json:"bad"`
+	Culprit  *kernel.Commit  `json:"culprit,omitempty"`
+	Parents  []string        `json:"parents,omitempty"` // the culprit's, tested good
+	Suspects []kernel.Commit `json:"suspects,omitempty"`
+	Unclear  string          `json:"unclear,omitempty"`
+	Range    int             `json:"range"` // commits between the ends
+	Tested   []Tested        `json:"tested"`
+	Images   []Image         `json:"images"`
+	Log      string          `json:"log"` // for git bisect replay
+	Dir      string          `json:"dir"`
+	Elapsed  time.Duration   `json:"elapsed_ns"` // of this run; an earlier one that was cut short is not in it
+}
+
+// bisection is a Bisect at work.
+type bisection struct {
+	*Lab
+	spec    Spec
+	tree    *kernel.Tree
+	journal *journal
+	guest   *guest
+	start   time.Time
+	result  Bisection
+}
+
+// Bisect finds the first bad commit. Killed at any instant, the same call with
+// the same Dir goes on where it was.
+func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
+	if err := o.Spec.Validate(); err != nil {
+		return Bisection{}, err
+	}
+	tree, err := l.openTree(ctx, o.Spec.Kernel.Repo)
+	if err != nil {
+		return Bisection{}, err
+	}
+	defer tree.Close()
+	b := &bisection{Lab: l, spec: o.Spec, tree: tree, start: time.Now()}
+	commits, err := b.ends(ctx, o)
+	if err != nil {
+		return Bisection{}, err
+	}
+	key, err := b.key()
+	if err != nil {
+		return Bisection{}, err
+	}
+	if o.Dir == "" {
+		o.Dir = filepath.Join(l.State, "bisects", key[:16])
+	}
+	b.result.Dir = o.Dir
+	if b.journal, err = openJournal(o.Dir); err != nil {
+		return Bisection{}, err
+	}
+	defer b.journal.Close()
+	if err := b.pin(ctx, key); err != nil {
+		return Bisection{}, err
+	}
+	ok, err := b.verifyEnds(ctx)
+	if err == nil && ok {
+		err = b.search(ctx, commits)
+	}
+	if err != nil {
+		return Bisection{}, err
+	}
+	b.finish()
+	return b.result, nil
+}
+
+// ends resolves what the user gave and lists the commits between.
+func (b *bisection) ends(ctx context.Context, o BisectOptions) ([]kernel.Commit, error) {
+	var err error
+	if b.result.Bad, err = b.tree.Resolve(ctx, o.Bad); err != nil {
+		return nil, err
+	}
+	var goods []string
+	for _, rev := range o.Good {
+		c, err := b.tree.Resolve(ctx, rev)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.checkOrder(ctx, rev, c.Hash, o.Bad); err != nil {
+			return nil, err
+		}
+		b.result.Good = append(b.result.Good, c)
+		goods = append(goods, c.Hash)
+	}
+	commits, err := b.tree.Range(ctx, goods, b.result.Bad.Hash)
+	if err != nil {
+		return nil, err
+	}
+	b.result.Range = len(commits)
+	return commits, nil
+}
+
+// checkOrder refuses ends between which there is nothing to find.
+func (b *bisection) checkOrder(ctx context.Context, rev, good, badRev string) error {
+	bad := b.result.Bad.Hash
+	if good == bad {
+		return fmt.Errorf("good %s and bad %s are the same commit %s", rev, badRev, short(bad))
+	}
+	older, err := b.tree.IsAncestor(ctx, good, bad)
+	if err != nil || older {
+		return err
+	}
+	newer, err := b.tree.IsAncestor(ctx, bad, good)
+	if err != nil {
+		return err
+	}
+	if newer {
+		return fmt.Errorf("good %s comes after bad %s: are the two swapped?", rev, badRev)
+	}
+	return fmt.Errorf("good %s is not an ancestor of bad %s: they are on different branches; give --good a commit that both contain (git merge-base %s %s)", rev, badRev, rev, badRev)
+}
+
+// key names what is bisected, so that state is never mixed up: everything that
+// could change a verdict, as the user gave it.
+func (b *bisection) key() (string, error) {
+	s := b.spec
+	s.Kernel.Jobs, s.Kernel.Repo, s.Kernel.Commit = 0, "", ""
+	fragments, err := s.Kernel.fragments()
+	if err != nil {
+		return "", err
+	}
+	var goods []string
+	for _, g := range b.result.Good {
+		goods = append(goods, g.Hash)
+	}
+	data, err := json.Marshal(struct {
+		Spec      Spec
+		Fragments any
+		Good      []string
+		Bad       string
+	}{s, fragments, goods, b.result.Bad.Hash})
+	if err != nil {
+		return "", fmt.Errorf("encode spec: %w", err)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// pin makes the guest, once and for all commits. A bisect that goes on uses
+// the digests that it began with, whatever a tag says by now.
+func (b *bisection) pin(ctx context.Context, key string) error {
+	old := b.journal.records
+	if len(old) > 0 {
+		if old[0].Key != key {
+			return fmt.Errorf("the bisect in %s is another one (other ends, test, image or config): give --dir another folder, or remove that one to begin again", b.journal.dir)
+		}
+		b.result.Images = old[0].Images
+		b.Progress.line("going on with the bisect in %s: %s done before", b.journal.dir, plural(b.journal.count(), "test"))
+	}
+	if b.spec.needsGuest() {
+		var err error
+		if b.guest, err = b.prepare(ctx, b.spec, b.result.Images); err != nil {
+			return err
+		}
+		b.result.Images = b.guest.images
+	}
+	if len(old) > 0 {
+		return nil
+	}
+	return b.journal.add(record{Event: "start", Format: journalFormat, Key: key, Images: b.result.Images})
+}
+
+// verifyEnds tests that good is good and bad is bad. Where one is not, there
+// is nothing to search, and Unclear says what was seen.
+func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
+	b.Progress.line("%d commits between %s and %s; checking both ends first", b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
+	for _, c := range b.result.Good {
+		if ok, err := b.verifyEnd(ctx, c, Good); !ok {
+			return false, err
+		}
+	}
+	return b.verifyEnd(ctx, b.result.Bad, Bad)
+}
+
+func (b *bisection) verifyEnd(ctx context.Context, c kernel.Commit, want Mark) (bool, error) {
+	b.Progress.line("the %s end: %s", want, name(c))
+	t, err := b.test(ctx, c, RoleEnd, b.result.Range)
+	if err != nil {
+		return false, err
+	}
+	if t.Mark == want {
+		return true, nil
+	}
+	b.result.Unclear = fmt.Sprintf("the %s end %s is not %s but %s: %s", want, name(c), want, t.Mark, t.Reason)
+	if t.Mark != Skip {
+		b.result.Unclear += "; are good and bad swapped?"
+	}
+	return false, nil
+}
+
+// search narrows the range until one commit, or one set of suspects, is left,
+// and then tests the answer again.
+func (b *bisection) search(ctx context.Context, commits []kernel.Commit) error {
+	candidates, marks := b.candidates(commits)
+	for n := 1; ; n++ {
+		step := search.Next(candidates, marks)
+		if step.Conflict != nil {
+			return fmt.Errorf("search: %s", step.Why)
+		}
+		if step.Test < 0 {
+			return b.conclude(ctx, commits, step)
+		}
+		c := commits[step.Test]
+		b.Progress.line("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), step.Why,
+			plural(step.Left, "commit"), b.result.Range, plural(step.Steps, "test"), seconds(time.Since(b.start)))
+		t, err := b.test(ctx, c, RoleStep, step.Left)
+		if err != nil {
+			return err
+		}
+		marks[step.Test] = searchMark(t.Mark)
+	}
+}
+
+// candidates turns commits into what the search works on.
+func (b *bisection) candidates(commits []kernel.Commit) ([]search.Candidate, []search.Mark) {
+	at := make(map[string]int, len(commits))
+	for i, c := range commits {
+		at[c.Hash] = i
+	}
+	cs := make([]search.Candidate, len(commits))
+	for i, c := range commits {
+		cs[i].ID = c.Hash
+		for _, p := range c.Parents {
+			if n, ok := at[p]; ok {
+				cs[i].Parents = append(cs[i].Parents, n)
+			}
+		}
+	}
+	marks := make([]search.Mark, len(commits))
+	marks[len(marks)-1] = search.Bad
+	return cs, marks
+}
+
+func searchMark(m Mark) search.Mark {
+	switch m {
+	case Good:
+		return search.Good
+	case Bad:
+		return search.Bad
+	}
+	return search.Skip
+}
+
+// conclude records the answer and tests it and its parents once more.
+func (b *bisection) conclude(ctx context.Context, commits []kernel.Commit, step search.Step) error {
+	if step.Culprit < 0 {
+		for _, i := range step.Suspects {
+			b.result.Suspects = append(b.result.Suspects, commits[i])
+		}
+		b.result.Unclear = fmt.Sprintf("only skipped commits are left: any of %s could be the first bad one", plural(len(step.Suspects), "commit"))
+		return b.end()
+	}
+	culprit := commits[step.Culprit]
+	b.Progress.line("the first bad commit would be %s; testing it and its %s again", name(culprit), plural(len(culprit.Parents), "parent"))
+	want := map[string]Mark{culprit.Hash: Bad}
+	again := []kernel.Commit{culprit}
+	for _, hash := range culprit.Parents {
+		p, err := b.tree.Resolve(ctx, hash)
+		if err != nil {
+			return err
+		}
+		want[hash] = Good
+		again = append(again, p)
+	}
+	for _, c := range again {
+		t, err := b.test(ctx, c, RoleConfirm, 1)
+		if err != nil {
+			return err
+		}
+		if t.Mark != want[c.Hash] {
+			b.result.Unclear = fmt.Sprintf("%s was to be %s and is %s when tested again (%s): the test is flaky, or what it tests is", name(c), want[c.Hash], t.Mark, t.Reason)
+			return b.end()
+		}
+	}
+	b.result.Culprit, b.result.Parents = &culprit, culprit.Parents
+	return b.end()
+}
+
+func (b *bisection) end() error {
+	if n := len(b.journal.records); n > 0 && b.journal.records[n-1].Event == "end" {
+		return nil
+	}
+	r := record{Event: "end"}
+	if b.result.Culprit != nil {
+		r.Culprit = b.result.Culprit.Hash
+	}
+	for _, c := range b.result.Suspects {
+		r.Suspects = append(r.Suspects, c.Hash)
+	}
+	return b.journal.add(r)
+}
+
+// test gives a commit's verdict: from the journal, from a kernel of the same
+// bytes, or by a trial. It is in the journal before anybody acts on it.
+func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left int) (Tested, error) {
+	if t := b.journal.tested(c.Hash, role); t != nil {
+		b.Progress.line("  %s, as tested before: %s", t.Mark, t.Reason)
+		return *t, nil
+	}
+	t, err := b.build(ctx, b.tree, c, b.spec)
+	if err != nil {
+		return Tested{}, err
+	}
+	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Cached: t.Cached, Left: left}
+	if same := b.sameKernel(t, role); same != nil {
+		r.Verdict, r.End, r.Exit, r.Inferred, r.Build = same.Verdict, same.End, same.Exit, same.Commit.Hash, t.Build
+	} else {
+		if t.End == EndBuilt && b.spec.needsGuest() {
+			if err := b.try(ctx, b.spec, b.guest, &t); err != nil {
+				return Tested{}, err
+			}
+		}
+		r.Verdict, r.End, r.Exit = Judge(t, b.spec.Symptom), t.End, exitOf(t)
+		r.Build, r.Boot, r.Test = t.Build, t.Boot, t.Test
+		r.Dir = filepath.Join("trials", fmt.Sprintf("%03d-%s", len(b.journal.records), short(c.Hash)))
+		if err := t.Save(filepath.Join(b.journal.dir, r.Dir)); err != nil {
+			return Tested{}, err
+		}
+	}
+	if err := b.journal.add(record{Event: "verdict", Tested: &r}); err != nil {
+		return Tested{}, err
+	}
+	b.Progress.line("  %s: %s (%s)", r.Mark, r.Reason, r.took())
+	return r, nil
+}
+
+// sameKernel finds an earlier test of a kernel with the very same bytes. What
+// is tested again on purpose is not inferred.
+func (b *bisection) sameKernel(t Trial, role string) *Tested {
+	if role == RoleConfirm || t.End != EndBuilt {
+		return nil
+	}
+	for _, r := range b.journal.records {
+		if r.Tested != nil && r.Tested.Kernel == t.Kernel.Digest && r.Tested.Inferred == "" {
+			return r.Tested
+		}
+	}
+	return nil
+}
+
+// took says where a test's time went.
+func (t Tested) took() string {
+	built := "built in " + seconds(t.Build)
+	if t.Cached {
+		built = "kernel cached"
+	}
+	if t.Inferred != "" {
+		return built + ", same bytes as " + short(t.Inferred) + ": not booted again"
+	}
+	if t.Boot == 0 {
+		return built
+	}
+	return fmt.Sprintf("%s, booted in %s, tested in %s", built, seconds(t.Boot), seconds(t.Test))
+}
+
+// finish fills in what the journal knows.
+func (b *bisection) finish() {
+	l := search.Log{Bad: b.entry(b.result.Bad)}
+	for _, c := range b.result.Good {
+		l.Good = append(l.Good, b.entry(c))
+	}
+	for _, r := range b.journal.records {
+		if r.Tested == nil {
+			continue
+		}
+		b.result.Tested = append(b.result.Tested, *r.Tested)
+		if r.Tested.Role == RoleStep {
+			l.Steps = append(l.Steps, search.LogStep{Entry: b.entry(r.Tested.Commit), Mark: searchMark(r.Tested.Mark)})
+		}
+	}
+	if b.result.Culprit != nil {
+		e := b.entry(*b.result.Culprit)
+		l.Culprit = &e
+	}
+	for _, c := range b.result.Suspects {
+		l.Suspects = append(l.Suspects, b.entry(c))
+	}
+	b.result.Log = l.String()
+	b.result.Elapsed = time.Since(b.start)
+}
+
+func (b *bisection) entry(c kernel.Commit) search.LogEntry {
+	return search.LogEntry{ID: c.Hash, Title: c.Title}
+}
+
+// name is how a commit is spoken of: 1a2b3c4d5e6f ("title").
+func name(c kernel.Commit) string { return fmt.Sprintf("%s (%q)", short(c.Hash), oneLine(c.Title)) }
+
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}

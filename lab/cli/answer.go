@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"lab/lab"
+)
+
+// answer is what lab bisect prints at its end.
+func answer(b lab.Bisection) string {
+	var s strings.Builder
+	switch {
+	case b.Culprit != nil:
+		c := b.Culprit
+		fmt.Fprintf(&s, "%s is the first bad commit\n", c.Hash)
+		fmt.Fprintf(&s, "  %s\n  %s, %s\n", c.Title, c.Author, c.Date.UTC().Format("2006-01-02"))
+		for _, t := range b.Tested {
+			if t.Role == lab.RoleConfirm {
+				fmt.Fprintf(&s, "  %s %s: %s\n", t.Commit.Hash[:12], t.Mark, t.Reason)
+			}
+		}
+	case len(b.Suspects) > 0:
+		fmt.Fprintf(&s, "%s:\n", b.Unclear)
+		for _, c := range b.Suspects {
+			fmt.Fprintf(&s, "  %s %s\n", c.Hash, c.Title)
+		}
+	default:
+		fmt.Fprintf(&s, "no answer: %s\n", b.Unclear)
+	}
+	booted := 0
+	for _, t := range b.Tested {
+		if t.Boot > 0 {
+			booted++
+		}
+	}
+	fmt.Fprintf(&s, "%d tests, %d boots, %d commits in the range; state in %s\n", len(b.Tested), booted, b.Range, b.Dir)
+	return s.String()
+}

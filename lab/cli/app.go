@@ -1,0 +1,158 @@
+// Package cli is lab's command line: flags to options, results to stdout,
+// progress to stderr, errors to exit codes. What the commands do is in the
+// packages below.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Main runs lab with the process's arguments and gives its exit code.
+func Main(args []string) int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		s := <-signals
+		cancel(&interrupt{s})
+		s = <-signals // a second one does not wait; QEMU and make die with us
+		if n, ok := s.(syscall.Signal); ok {
+			os.Exit(128 + int(n))
+		}
+	}()
+	return run(ctx, args, os.Stdout, os.Stderr)
+}
+
+// run is Main with its surroundings as arguments.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := newApp(args, stdout, stderr)
+	n, text := code(ctx, app.RunContext(ctx, args))
+	if text != "" {
+		fmt.Fprintf(stderr, "lab: %s\n", text)
+		if n == ExitUsage {
+			fmt.Fprintln(stderr, "Run 'lab help' or 'lab COMMAND --help' to see what it takes.")
+		}
+	}
+	return n
+}
+
+func newApp(args []string, stdout, stderr io.Writer) *cli.App {
+	app := &cli.App{
+		Name:  "lab",
+		Usage: "find the kernel change that broke a container",
+		Description: `lab builds a guest disk from container images, builds and boots candidate
+kernels in QEMU, runs a container test in each, finds the change that broke it,
+and writes one file with which anyone can see it break again.
+
+Begin with:  lab doctor            what this machine has and lacks
+             lab demo              a real regression, found and rerun
+             lab run --help        one kernel, one test, one verdict
+
+` + exitStatus,
+		Version:                   version(),
+		Metadata:                  map[string]any{rawArgs: args},
+		Writer:                    stdout,
+		ErrWriter:                 stderr,
+		EnableBashCompletion:      true,
+		DisableSliceFlagSeparator: true,
+		Suggest:                   false,
+		HideHelpCommand:           false,
+		ExitErrHandler:            func(*cli.Context, error) {}, // codes are mapped in one place: see code
+		OnUsageError:              onUsageError,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "cache", Usage: "keep images, disks, trees and kernels in `DIR`", EnvVars: []string{"LAB_CACHE"}, DefaultText: "$XDG_CACHE_HOME/lab"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress, only results and errors"},
+			&cli.BoolFlag{Name: "debug", Usage: "say more, and log what libraries log"},
+		},
+		Before: setup,
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("unknown command %q", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+		Commands: []*cli.Command{
+			runCommand(), bisectCommand(), reproduceCommand(), imageCommand(), doctorCommand(), demoCommand(), completionCommand(),
+		},
+	}
+	for _, c := range app.Commands {
+		close1(c)
+	}
+	return app
+}
+
+// close1 shuts urfave's traps for a command and its subcommands: usage errors
+// are ours, and so is the end of every help text.
+func close1(c *cli.Command) {
+	c.OnUsageError = onUsageError
+	c.Description = strings.TrimSpace(c.Description + "\n\n" + exitStatus)
+	if len(c.Subcommands) == 0 {
+		c.Before = rejectFlags
+		return
+	}
+	c.Action = func(ctx *cli.Context) error {
+		if ctx.Args().Present() {
+			return usagef("unknown command \"%s %s\"", c.Name, ctx.Args().First())
+		}
+		return cli.ShowSubcommandHelp(ctx)
+	}
+	for _, sub := range c.Subcommands {
+		close1(sub)
+	}
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
+
+// rejectFlags refuses a flag that stands behind an argument, where Go's flag
+// parser would take it for an argument without a word.
+func rejectFlags(c *cli.Context) error {
+	for _, a := range beforeDashes(c) {
+		if strings.HasPrefix(a, "-") && a != "-" {
+			return usagef("flag %s comes after an argument: put flags first, and a command to run behind --", a)
+		}
+	}
+	return nil
+}
+
+// beforeDashes gives the positional arguments that stand before "--".
+func beforeDashes(c *cli.Context) []string {
+	args := c.Args().Slice()
+	raw, _ := c.App.Metadata[rawArgs].([]string)
+	i := slices.Index(raw, "--")
+	if i < 0 {
+		return args
+	}
+	return args[:max(0, len(args)-len(raw[i+1:]))]
+}
+
+const rawArgs = "args"
+
+// version is the module's version, with the commit it was built from where Go
+// recorded one.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	if v == "" || v == "(devel)" {
+		v = "devel"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && !strings.Contains(v, s.Value[:min(12, len(s.Value))]) {
+			v += " " + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return v
+}

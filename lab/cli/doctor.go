@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"lab/kernel/qemu"
+	"lab/lab"
+)
+
+func doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "doctor",
+		Usage: "say what this machine has and lacks for lab",
+		Description: `Looks at QEMU, the accelerator (KVM counts only when a guest really boots with
+it), the tools that build kernels, and the free disk; names what is missing, for
+which command it is needed, and the package command that brings it.
+With --install that command is run. Exits 1 when something is missing.
+
+EXAMPLE
+   lab doctor --install`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "install", Usage: "install what is missing with apt, dnf, pacman or zypper"},
+			&cli.BoolFlag{Name: "refresh", Usage: "boot the accelerator's test guest again even when its answer is remembered"},
+			jsonFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("unexpected argument %q", c.Args().First())
+			}
+			purposes := []string{lab.ForBoot, lab.ForBuild, lab.ForDemo}
+			if inOwnSource() {
+				purposes = append(purposes, lab.ForTests)
+			}
+			return runDoctor(c, purposes)
+		},
+	}
+}
+
+func runDoctor(c *cli.Context, purposes []string) error {
+	h, err := examine(c, purposes, c.Bool("install"), c.Bool("refresh"))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = printJSON(c.App.Writer, h)
+	} else {
+		_, err = fmt.Fprint(c.App.Writer, healthText(h))
+	}
+	if err != nil {
+		return err
+	}
+	if !h.Ready() {
+		return result(ExitBad)
+	}
+	return nil
+}
+
+// examine looks at the host, and installs what is missing if asked to.
+func examine(c *cli.Context, purposes []string, install, refresh bool) (lab.Health, error) {
+	l := theLab(c)
+	h, err := l.Examine(c.Context, purposes, refresh)
+	if err != nil || !install || h.Ready() {
+		return h, err
+	}
+	if err := l.InstallMissing(c.Context, h); err != nil {
+		return h, err
+	}
+	return l.Examine(c.Context, purposes, false)
+}
+
+// inOwnSource reports whether lab was built from a source tree that is there,
+// so that its tests can be run.
+func inOwnSource() bool {
+	data, err := os.ReadFile("go.mod")
+	return err == nil && strings.HasPrefix(string(data), "module lab\n")
+}
+
+func healthText(h lab.Health) string {
+	var b strings.Builder
+	row := func(ok bool, what, detail string) {
+		mark := "ok     "
+		if !ok {
+			mark = "MISSING"
+		}
+		fmt.Fprintf(&b, "%s  %-20s %s\n", mark, what, detail)
+	}
+	fmt.Fprintf(&b, "host     %s\n", h.Arch)
+	if h.QEMU != "" {
+		fmt.Fprintf(&b, "qemu     %s\n", h.QEMU)
+	}
+	if h.Accel != nil {
+		fmt.Fprintf(&b, "accel    %s: %s\n", h.Accel.Name, h.Accel.Reason)
+	}
+	fmt.Fprintf(&b, "disk     %.1f GiB free in %s\n", float64(h.Disk.Free)/(1<<30), h.Disk.Path)
+	if !h.Disk.Enough {
+		fmt.Fprintf(&b, "         a kernel tree and its build take about 8 GiB: choose another place with --cache\n")
+	}
+	purpose := ""
+	for _, t := range h.Tools {
+		if t.Purpose != purpose {
+			purpose = t.Purpose
+			fmt.Fprintf(&b, "\nto %s\n", strings.TrimPrefix(purpose, "to "))
+		}
+		detail := t.Path
+		if t.Path == "" && t.Package != "" {
+			detail = "package " + t.Package
+		}
+		row(t.Path != "", t.Name, detail)
+	}
+	if len(h.Install) > 0 {
+		fmt.Fprintf(&b, "\nTo install what is missing: lab doctor --install, or\n  %s\n", strings.Join(h.Install, " "))
+	}
+	if len(h.Unknown) > 0 {
+		fmt.Fprintf(&b, "\nNo package is known here for: %s\n", strings.Join(h.Unknown, ", "))
+	}
+	return b.String()
+}
+
+// hint says how to go on after an error that many will meet.
+func hint(err error) string {
+	var missing *qemu.ErrMissing
+	switch {
+	case errors.As(err, &missing):
+		return "run 'lab doctor --install', or install QEMU: apt-get install qemu-system-x86"
+	}
+	return ""
+}

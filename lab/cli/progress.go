@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/term"
+
+	"lab/lab"
+)
+
+// A printer writes progress to stderr: lines that stay, and on a terminal one
+// live line below them. Where stderr is no terminal the live line becomes a
+// plain one, at most every plainEvery.
+type printer struct {
+	mu    sync.Mutex
+	w     io.Writer
+	width int // of the terminal; 0 where there is none
+	live  string
+	last  time.Time
+}
+
+const plainEvery = 15 * time.Second
+
+func newPrinter(w io.Writer) *printer {
+	p := &printer{w: w, last: time.Now()}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 10 {
+			p.width = width
+		}
+	}
+	return p
+}
+
+func (p *printer) progress() lab.Progress { return lab.Progress{Line: p.line, Live: p.show} }
+
+func (p *printer) line(s string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	fmt.Fprintln(p.w, s)
+	p.last = time.Now()
+	p.draw()
+}
+
+func (p *printer) show(s string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.width == 0 {
+		if s != "" && time.Since(p.last) >= plainEvery {
+			fmt.Fprintln(p.w, "  "+s)
+			p.last = time.Now()
+		}
+		return
+	}
+	if s != p.live && (s == "" || time.Since(p.last) >= 50*time.Millisecond) {
+		p.clear()
+		p.live, p.last = s, time.Now()
+		p.draw()
+	}
+}
+
+func (p *printer) clear() {
+	if p.width > 0 && p.live != "" {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}
+
+func (p *printer) draw() {
+	if p.width == 0 || p.live == "" {
+		return
+	}
+	r := []rune(strings.ReplaceAll(p.live, "\n", " "))
+	if len(r) > p.width-1 {
+		r = r[:p.width-1]
+	}
+	fmt.Fprint(p.w, string(r))
+}
+
+// Write lets logs go through the printer, a line at a time, so that they do
+// not tear the live line.
+func (p *printer) Write(b []byte) (int, error) {
+	p.line(strings.TrimRight(string(b), "\n"))
+	return len(b), nil
+}
+
+// plain renders a log entry as its level, where that says something, and its
+// message.
+type plain struct{}
+
+func (plain) Format(e *logrus.Entry) ([]byte, error) {
+	s := e.Message
+	if e.Level != logrus.InfoLevel {
+		s = e.Level.String() + ": " + s
+	}
+	for k, v := range e.Data {
+		s += fmt.Sprintf(" %s=%v", k, v)
+	}
+	return []byte(s + "\n"), nil
+}
+
+// logTo configures the global logger, through which go-diskfs speaks, once.
+func logTo(p *printer, debug bool) {
+	logrus.SetFormatter(plain{})
+	logrus.SetOutput(p)
+	logrus.SetLevel(logrus.ErrorLevel)
+	if debug {
+		logrus.SetLevel(logrus.DebugLevel)
+	}
+}

@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"lab/lab"
+)
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "run",
+		Usage:     "boot one kernel, run one container test, say good or bad",
+		ArgsUsage: "-- COMMAND [ARG...]",
+		Description: `Boots a kernel in QEMU with the image's root file system on its disk, runs
+COMMAND in a container (pid, mount, uts, ipc, network and cgroup namespaces,
+Docker's default capabilities, no network device), and judges what it saw.
+Without COMMAND the image's own entrypoint and command run. One line on stdout
+says the verdict; the exit code suits git bisect run.
+
+EXAMPLES
+   lab run --kernel bzImage --image docker://127.0.0.1:5000/app:1 -- sh -c 'su -c true'
+   lab run --kernel linux-image-6.1.0-40-cloud-amd64_6.1.153-1_amd64.deb --image rootfs:app.tar -- /test
+   lab run --repo ~/linux --commit v6.1.150 --config container --image oci:./layout:app -- /test
+   git bisect run lab run --repo . --config container --image oci:./layout:app -- /test`,
+		Flags: slices.Concat([]cli.Flag{
+			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "boot `FILE`: a bzImage, a vmlinux or a distribution's .deb", Category: catKernel},
+			&cli.StringFlag{Name: "commit", Usage: "build revision `REV` of --repo", Value: "HEAD", Category: catKernel},
+			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "keep all that the trial saw in `DIR`", Category: catOutput},
+			jsonFlag(),
+		}, kernelFlags(), testFlags()),
+		Action: func(c *cli.Context) error {
+			s, err := spec(c)
+			if err != nil {
+				return err
+			}
+			s.Kernel.File = c.String("kernel")
+			switch {
+			case s.Kernel.File == "" && s.Kernel.Repo == "":
+				return usagef("no kernel: name one with --kernel FILE, or --repo DIR [--commit REV]")
+			case s.Kernel.File != "" && s.Kernel.Repo != "":
+				return usagef("--kernel and --repo exclude each other")
+			case s.Kernel.Repo == "" && (c.IsSet("commit") || c.IsSet("config")):
+				return usagef("--commit and --config go with --repo: a kernel FILE is built already")
+			}
+			if s.Kernel.Repo != "" {
+				s.Kernel.Commit = c.String("commit")
+			}
+			if err := check(&s); err != nil {
+				return err
+			}
+			return runRun(c, s, c.String("out"))
+		},
+	}
+}
+
+func runRun(c *cli.Context, s lab.Spec, out string) error {
+	l := theLab(c)
+	t, v, err := l.Run(c.Context, s)
+	if err != nil {
+		return err
+	}
+	if out != "" {
+		if err := t.Save(out); err != nil {
+			return err
+		}
+	}
+	if c.Bool("json") {
+		err = printJSON(c.App.Writer, runResult{v, t})
+	} else {
+		showOutput(l, t, v)
+		_, err = fmt.Fprintf(c.App.Writer, "%s: %s%s\n", v.Mark, v.Reason, took(t))
+	}
+	if err != nil {
+		return err
+	}
+	return result(markCode(v.Mark))
+}
+
+// runResult is the JSON of lab run.
+type runResult struct {
+	lab.Verdict
+	Trial lab.Trial `json:"trial"`
+}
+
+func markCode(m lab.Mark) int {
+	switch m {
+	case lab.Good:
+		return ExitGood
+	case lab.Bad:
+		return ExitBad
+	}
+	return ExitSkip
+}
+
+// showOutput tells on stderr what the test or the kernel said last, where the
+// verdict makes one ask.
+func showOutput(l *lab.Lab, t lab.Trial, v lab.Verdict) {
+	if l.Progress.Line == nil {
+		return
+	}
+	show := func(what string, data []byte, most int) {
+		for _, line := range lastLines(data, most) {
+			l.Progress.Line(what + ": " + line)
+		}
+	}
+	show("stdout", t.Result.Stdout, 20)
+	show("stderr", t.Result.Stderr, 20)
+	if v.Mark == lab.Good {
+		return
+	}
+	show("syslog", t.Result.Syslog, 20)
+	if t.End == lab.EndBoot || t.End == lab.EndCrash {
+		show("console", t.Console, 20)
+	}
+	if t.Failure != nil {
+		l.Progress.Line("build log: " + t.Failure.Log)
+	}
+}
+
+// lastLines gives the last few lines of a guest's text, fit to be printed.
+func lastLines(data []byte, most int) []string {
+	text := strings.TrimRight(strings.ToValidUTF8(string(data), "?"), "\r\n")
+	if text == "" {
+		return nil
+	}
+	lines := strings.Split(text, "\n")
+	if cut := len(lines) - most; cut > 0 {
+		lines = append([]string{fmt.Sprintf("[%d lines before]", cut)}, lines[cut:]...)
+	}
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(strings.Map(func(r rune) rune {
+			if r != '\t' && (r < ' ' || r >= 0x7f && r < 0xa0) {
+				return -1
+			}
+			return r
+		}, line), " ")
+	}
+	return lines
+}
+
+// took says where the time went, in parentheses.
+func took(t lab.Trial) string {
+	var parts []string
+	if t.Kernel.Release != "" {
+		parts = append(parts, "Linux "+t.Kernel.Release)
+	}
+	add := func(what string, d time.Duration) {
+		if d > 0 {
+			parts = append(parts, fmt.Sprintf("%s in %.1f s", what, d.Seconds()))
+		}
+	}
+	if t.Cached {
+		parts = append(parts, "kernel cached")
+	} else {
+		add("built", t.Build)
+	}
+	if t.End != lab.EndBoot {
+		add("booted", t.Boot)
+	}
+	add("tested", t.Test)
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("print result: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"lab/disk"
+	"lab/kernel"
+	"lab/lab/bundle"
+	"lab/oci"
+	"lab/probe"
+)
+
+// A guest is everything of a trial but its kernel: the images by digest, the
+// disk made of them, and the test. One guest serves any number of kernels.
+type guest struct {
+	images []Image
+	disk   disk.Image
+	test   probe.Spec
+	agent  string
+}
+
+// An Image is a preloaded container and the name it goes by in the guest.
+type Image = bundle.Image
+
+// BuildDisk fetches and pins the images and writes them to a disk image at
+// path, or into the cache where path is empty.
+func (l *Lab) BuildDisk(ctx context.Context, s Spec, path string) (disk.Image, []Image, error) {
+	return l.buildDisk(ctx, s, nil, path)
+}
+
+// buildDisk is BuildDisk with images that may be pinned already, one for each
+// of the Spec's.
+func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, path string) (disk.Image, []Image, error) {
+	dir, err := l.dir("oci")
+	if err != nil {
+		return disk.Image{}, nil, err
+	}
+	store, err := oci.Open(dir)
+	if err != nil {
+		return disk.Image{}, nil, err
+	}
+	var pins []Image
+	var containers []disk.Container
+	for i, load := range s.Images {
+		var pin string
+		if i < len(pinned) {
+			pin = pinned[i].Digest
+		}
+		img, err := l.image(ctx, store, s, load, pin)
+		if err != nil {
+			return disk.Image{}, nil, err
+		}
+		c, err := container(load.Name, img)
+		if err != nil {
+			return disk.Image{}, nil, fmt.Errorf("image %s: %w", load.Reference, err)
+		}
+		pins = append(pins, Image{Name: load.Name, Pin: img.Pin})
+		containers = append(containers, c)
+	}
+	d, err := l.writeDisk(ctx, disk.Spec{Containers: containers, Free: s.Free, Epoch: epoch}, path)
+	return d, pins, err
+}
+
+// image gives the pinned image from the store, or asks its reference. A
+// reference that gives another image than the pinned one is an error.
+func (l *Lab) image(ctx context.Context, store *oci.Store, s Spec, load Load, pin string) (oci.Image, error) {
+	if pin != "" {
+		if img, err := store.Get(ctx, pin); err == nil {
+			img.Pin.Reference = load.Reference
+			return img, nil
+		}
+	}
+	img, err := l.pull(ctx, store, s, load)
+	if err == nil && pin != "" && img.Pin.Digest != pin {
+		err = fmt.Errorf("image %s was %s at the start and is %s now, and the cache has lost the old one; begin again with the new one", load.Reference, pin, img.Pin.Digest)
+	}
+	return img, err
+}
+
+// epoch is the time of everything on the disk that no layer gives a time.
+var epoch = time.Unix(0, 0).UTC()
+
+func (l *Lab) pull(ctx context.Context, store *oci.Store, s Spec, load Load) (oci.Image, error) {
+	l.Progress.live("pulling %s", load.Reference)
+	defer l.Progress.live("")
+	img, err := store.Pull(ctx, load.Reference, oci.PullOptions{
+		Platform:  s.Platform,
+		PlainHTTP: s.PlainHTTP,
+		Progress: func(done, total int64) {
+			l.Progress.live("pulling %s: %s", load.Reference, bytesOf(done, total))
+		},
+		Notice: func(text string) { l.Progress.line("%s", text) },
+	})
+	if err != nil {
+		return oci.Image{}, fmt.Errorf("pull %s: %w", load.Reference, err)
+	}
+	l.Progress.line("image %s is %s", load.Reference, img.Pin.Digest)
+	return img, nil
+}
+
+func bytesOf(done, total int64) string {
+	const mib = 1 << 20
+	if total <= 0 {
+		return fmt.Sprintf("%.1f MiB", float64(done)/mib)
+	}
+	return fmt.Sprintf("%.1f of %.1f MiB", float64(done)/mib, float64(total)/mib)
+}
+
+// container makes an image ready for the disk.
+func container(name string, img oci.Image) (disk.Container, error) {
+	spec, err := oci.RuntimeSpec(img)
+	if err != nil {
+		return disk.Container{}, err
+	}
+	config, err := json.MarshalIndent(spec, "", "  ")
+	if err != nil {
+		return disk.Container{}, fmt.Errorf("encode runtime config: %w", err)
+	}
+	return disk.Container{
+		Name:   name,
+		Digest: img.Pin.Digest,
+		Config: config,
+		Open: func(ctx context.Context) (io.ReadCloser, error) {
+			return oci.Flatten(ctx, img), nil
+		},
+	}, nil
+}
+
+func (l *Lab) writeDisk(ctx context.Context, spec disk.Spec, path string) (disk.Image, error) {
+	start := time.Now()
+	l.Progress.live("writing the guest disk")
+	defer l.Progress.live("")
+	if path != "" {
+		return disk.Build(ctx, path, spec)
+	}
+	dir, err := l.dir("disks")
+	if err != nil {
+		return disk.Image{}, err
+	}
+	d, cached, err := disk.Cached(ctx, dir, spec)
+	if err == nil && !cached {
+		l.Progress.line("guest disk written in %s", seconds(time.Since(start)))
+	}
+	return d, err
+}
+
+// prepare makes the guest that a Spec asks for, of the pinned images where
+// there are some.
+func (l *Lab) prepare(ctx context.Context, s Spec, pinned []Image) (*guest, error) {
+	agent, err := l.Agent()
+	if err != nil {
+		return nil, err
+	}
+	d, images, err := l.buildDisk(ctx, s, pinned, "")
+	if err != nil {
+		return nil, err
+	}
+	return &guest{images: images, disk: d, test: s.Test, agent: agent}, nil
+}
+
+// initramfs writes the archive that boots the guest: the agent as /init, the
+// test, and the kernel's modules in the order in which they are loaded.
+func (g *guest) initramfs(w io.Writer, k kernel.Kernel) error {
+	spec, err := json.Marshal(g.test)
+	if err != nil {
+		return fmt.Errorf("encode test: %w", err)
+	}
+	files := []disk.File{
+		{Path: "init", Mode: 0o755, Source: g.agent},
+		{Path: "lab/spec.json", Mode: 0o644, Data: spec},
+	}
+	var list strings.Builder
+	for _, m := range k.Modules {
+		name := path.Join("/lib/modules", filepath.Base(m))
+		fmt.Fprintln(&list, name)
+		files = append(files, disk.File{Path: name[1:], Mode: 0o644, Source: m})
+	}
+	if len(k.Modules) > 0 {
+		files = append(files, disk.File{Path: "lab/modules", Mode: 0o644, Data: []byte(list.String())})
+	}
+	return disk.WriteInitramfs(w, files)
+}
+
+// keepInitramfs writes the initramfs below the work folder of a trial.
+func (g *guest) keepInitramfs(dir string, k kernel.Kernel) (string, error) {
+	name := filepath.Join(dir, "initramfs")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fs.FileMode(0o644))
+	if err != nil {
+		return "", fmt.Errorf("write initramfs: %w", err)
+	}
+	defer f.Close()
+	if err := g.initramfs(f, k); err != nil {
+		return "", fmt.Errorf("write initramfs: %w", err)
+	}
+	return name, f.Close()
+}

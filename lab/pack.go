@@ -1,0 +1,350 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"lab/kernel"
+	"lab/kernel/qemu"
+	"lab/lab/bundle"
+	"lab/lab/report"
+)
+
+// The members of a bundle that are not of one kernel or one run.
+const (
+	memberDisk      = "inputs/disk.img.gz"
+	memberInitramfs = "inputs/initramfs"
+	memberPatch     = "bisect/culprit.patch"
+)
+
+// pack gathers a bundle.
+type pack struct {
+	*Lab
+	found    Bisection
+	manifest bundle.Manifest
+	files    []bundle.File
+	good     Trial // the trials that tell the two kernels apart
+	bad      Trial
+}
+
+// WriteBundle writes the bundle of a bisection that found its commit. The
+// file appears whole or not at all.
+func (l *Lab) WriteBundle(ctx context.Context, found Bisection, o BisectOptions, path string) error {
+	if found.Culprit == nil {
+		return fmt.Errorf("write bundle %s: there is no first bad commit to tell of", path)
+	}
+	l.Progress.live("writing %s", path)
+	defer l.Progress.live("")
+	work, err := os.MkdirTemp("", "lab-bundle-")
+	if err != nil {
+		return fmt.Errorf("make work folder: %w", err)
+	}
+	defer os.RemoveAll(work)
+	p := &pack{Lab: l, found: found}
+	if err := p.gather(ctx, o.Spec, work); err != nil {
+		return fmt.Errorf("write bundle %s: %w", path, err)
+	}
+	out, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	if err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
+	defer out.Cleanup()
+	if err := bundle.Write(ctx, out, p.manifest, p.files); err != nil {
+		return err
+	}
+	if err := out.CloseAtomicallyReplace(); err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
+	return nil
+}
+
+func (p *pack) gather(ctx context.Context, s Spec, work string) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	tree, err := p.openTree(ctx, s.Kernel.Repo)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	g, err := p.prepare(ctx, s, p.found.Images)
+	if err != nil {
+		return err
+	}
+	parent, err := tree.Resolve(ctx, p.found.Parents[0])
+	if err != nil {
+		return err
+	}
+	if p.good, err = p.run(bundle.RoleGood, parent.Hash); err != nil {
+		return err
+	}
+	if p.bad, err = p.run(bundle.RoleBad, p.found.Culprit.Hash); err != nil {
+		return err
+	}
+	p.describe(s, g)
+	for role, c := range map[string]kernel.Commit{bundle.RoleGood: parent, bundle.RoleBad: *p.found.Culprit} {
+		if err := p.kernel(ctx, tree, role, c, s); err != nil {
+			return err
+		}
+	}
+	initramfs, err := g.keepInitramfs(work, kernel.Kernel{})
+	if err != nil {
+		return err
+	}
+	p.files = append(p.files,
+		bundle.File{Name: memberDisk, Source: g.disk.Path, Gzip: true},
+		bundle.File{Name: memberInitramfs, Source: initramfs})
+	if err := p.initramfs(initramfs); err != nil {
+		return err
+	}
+	patch, err := tree.Show(ctx, p.found.Culprit.Hash)
+	if err != nil {
+		return err
+	}
+	p.files = append(p.files, bundle.File{Name: memberPatch, Data: patch})
+	return p.tell(patch)
+}
+
+// describe fills in the manifest's typed fields.
+func (p *pack) describe(s Spec, g *guest) {
+	m := &p.manifest
+	m.Lab = p.Version
+	m.Platform = "linux/" + runtime.GOARCH
+	m.Test = s.Test
+	m.Symptom = bundle.Symptom(s.Symptom)
+	m.Machine = bundle.Machine{
+		Accel: p.bad.Accel, QEMU: p.bad.QEMU, CPU: qemu.DefaultCPU, Memory: s.Machine.Memory, CPUs: s.Machine.CPUs,
+		Cmdline: s.Machine.Cmdline, Clock: s.Test.Epoch.UTC(), BootTimeout: bundle.Duration(s.Machine.BootTimeout),
+	}
+	for _, i := range g.images {
+		i.Reference = publicReference(i.Reference)
+		m.Images = append(m.Images, i)
+	}
+	m.Disk = bundle.Disk{Member: memberDisk, Digest: g.disk.Digest, Size: g.disk.Size, Free: s.Free}
+	c := p.found.Culprit
+	m.Culprit = &bundle.Culprit{Commit: c.Hash, Title: c.Title, Author: c.Author, Date: c.Date, Patch: memberPatch}
+	m.Host = host()
+}
+
+// kernel adds a kernel and how it was made.
+func (p *pack) kernel(ctx context.Context, tree *kernel.Tree, role string, c kernel.Commit, s Spec) error {
+	t, err := p.build(ctx, tree, c, s)
+	if err != nil {
+		return err
+	}
+	k := bundle.Kernel{Role: role, Commit: c.Hash, Title: c.Title, Release: t.Kernel.Release, Compiler: t.Kernel.Compiler}
+	log := t.Kernel.Log
+	if t.Failure != nil {
+		log = t.Failure.Log
+	}
+	dir := path.Join("kernels", role)
+	add := func(name, source string) string {
+		if source == "" {
+			return ""
+		}
+		p.files = append(p.files, bundle.File{Name: path.Join(dir, name), Source: source})
+		return path.Join(dir, name)
+	}
+	if t.Failure == nil {
+		k.Digest = t.Kernel.Digest
+		k.Image = add("bzImage", t.Kernel.Image)
+		k.Config = add("config", t.Kernel.Config)
+		add("System.map", t.Kernel.SystemMap)
+	}
+	if log != "" {
+		data, err := os.ReadFile(log)
+		if err != nil {
+			return fmt.Errorf("read build log: %w", err)
+		}
+		k.Log = path.Join(dir, "build.log")
+		p.files = append(p.files, bundle.File{Name: k.Log, Data: p.scrub(data)})
+	}
+	p.manifest.Kernels = append(p.manifest.Kernels, k)
+	return nil
+}
+
+// scrub takes the places of this machine out of a text.
+func (p *pack) scrub(data []byte) []byte {
+	data = bytes.ReplaceAll(data, []byte(p.Cache), []byte("$CACHE"))
+	if home, err := os.UserHomeDir(); err == nil && len(home) > 1 {
+		data = bytes.ReplaceAll(data, []byte(home), []byte("$HOME"))
+	}
+	return data
+}
+
+// initramfs tells the manifest of the archive that both kernels boot with.
+func (p *pack) initramfs(name string) error {
+	digest, err := fileDigest(name)
+	if err != nil {
+		return err
+	}
+	for i := range p.manifest.Kernels {
+		if p.manifest.Kernels[i].Image != "" {
+			p.manifest.Kernels[i].Initramfs = bundle.Initramfs{Member: memberInitramfs, Digest: digest}
+		}
+	}
+	return nil
+}
+
+// run adds what the last test of a commit saw.
+func (p *pack) run(role, commit string) (Trial, error) {
+	var tested Tested
+	for _, t := range p.found.Tested {
+		if t.Commit.Hash == commit && t.Dir != "" {
+			tested = t
+		}
+	}
+	if tested.Dir == "" {
+		return Trial{}, fmt.Errorf("no run of %s is on record", short(commit))
+	}
+	from := filepath.Join(p.found.Dir, tested.Dir)
+	t, err := readTrial(filepath.Join(from, trialFile))
+	if err != nil {
+		return Trial{}, err
+	}
+	to := path.Join("runs", role+"-1")
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return Trial{}, fmt.Errorf("read run: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != trialFile {
+			p.files = append(p.files, bundle.File{Name: path.Join(to, e.Name()), Source: filepath.Join(from, e.Name())})
+		}
+	}
+	public := t
+	public.Kernel = kernel.Kernel{Release: t.Kernel.Release, Commit: t.Kernel.Commit, Digest: t.Kernel.Digest, Compiler: t.Kernel.Compiler, Missing: t.Kernel.Missing}
+	if t.Failure != nil {
+		public.Failure = &kernel.Failure{Step: t.Failure.Step, Line: t.Failure.Line}
+	}
+	data, err := json.MarshalIndent(public, "", "  ")
+	if err != nil {
+		return Trial{}, fmt.Errorf("encode trial: %w", err)
+	}
+	p.files = append(p.files, bundle.File{Name: path.Join(to, trialFile), Data: append(data, '\n')})
+	p.manifest.Runs = append(p.manifest.Runs, bundle.Run{
+		Role: role, End: string(t.End), Verdict: string(tested.Mark), Reason: tested.Reason, Exit: exitOf(t), Dir: to,
+	})
+	for name, text := range map[string]*[]byte{"stdout": &t.Result.Stdout, "stderr": &t.Result.Stderr, "syslog": &t.Result.Syslog, "console.log": &t.Console} {
+		if *text, err = os.ReadFile(filepath.Join(from, name)); err != nil && !os.IsNotExist(err) {
+			return Trial{}, fmt.Errorf("read run: %w", err)
+		}
+	}
+	return t, nil
+}
+
+// tell adds what people and programs read: the report, the answer as JSON, the
+// bisect log, the journal and the script.
+func (p *pack) tell(patch []byte) error {
+	answer := p.found
+	answer.Dir, answer.Images = "", p.manifest.Images
+	result, err := json.MarshalIndent(answer, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode result: %w", err)
+	}
+	var journal bytes.Buffer
+	for _, t := range answer.Tested {
+		line, err := json.Marshal(t)
+		if err != nil {
+			return fmt.Errorf("encode result: %w", err)
+		}
+		journal.Write(append(line, '\n'))
+	}
+	script, err := p.script()
+	if err != nil {
+		return err
+	}
+	text := report.Text(p.manifest, report.Evidence{
+		Good:  report.Output{Stdout: p.good.Result.Stdout, Stderr: p.good.Result.Stderr, Syslog: p.good.Result.Syslog},
+		Bad:   report.Output{Stdout: p.bad.Result.Stdout, Stderr: p.bad.Result.Stderr, Syslog: p.bad.Result.Syslog},
+		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Range: answer.Range,
+	})
+	p.files = append(p.files,
+		bundle.File{Name: "REPORT.txt", Data: text},
+		bundle.File{Name: "result.json", Data: append(result, '\n')},
+		bundle.File{Name: "reproduce.sh", Data: script, Executable: true},
+		bundle.File{Name: "bisect/bisect.log", Data: []byte(p.found.Log)},
+		bundle.File{Name: "bisect/tested.jsonl", Data: journal.Bytes()})
+	return nil
+}
+
+// script renders reproduce.sh: the same machine, with plain files and standard
+// output in the place of lab's sockets.
+func (p *pack) script() ([]byte, error) {
+	args := func(role string) []string {
+		k, ok := p.manifest.Kernel(role)
+		if !ok || k.Image == "" {
+			return nil
+		}
+		m := qemu.Machine{
+			Accel: "tcg", CPU: p.manifest.Machine.CPU, Memory: p.manifest.Machine.Memory, CPUs: p.manifest.Machine.CPUs,
+			Kernel: k.Image, Initrd: k.Initramfs.Member, Cmdline: cmdline(p.manifest.Machine.Cmdline),
+			Disks: []qemu.Disk{{Path: bundle.DiskPath}}, Clock: p.manifest.Machine.Clock,
+		}
+		return m.StandaloneArgs()
+	}
+	return bundle.Script{Good: args(bundle.RoleGood), Bad: args(bundle.RoleBad)}.Render(p.manifest)
+}
+
+// publicReference is an image's reference without the folders of this machine.
+func publicReference(ref string) string {
+	transport, rest, ok := strings.Cut(ref, ":")
+	if ok && slices.Contains([]string{"oci", "oci-archive", "docker-archive", "rootfs"}, transport) {
+		return transport + ":" + filepath.Base(rest)
+	}
+	return ref
+}
+
+// fileDigest is a file's sha256:… digest.
+func fileDigest(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// host describes this machine without naming anybody or any place on it.
+func host() bundle.Host {
+	var h bundle.Host
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		h.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	h.CPU = fieldOf("/proc/cpuinfo", "model name", ":")
+	h.System = strings.Trim(fieldOf("/etc/os-release", "PRETTY_NAME", "="), `"`)
+	return h
+}
+
+// fieldOf gives the value of the first line "key SEP value" of a small file.
+func fieldOf(name, key, sep string) string {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(data)) {
+		if k, v, ok := strings.Cut(line, sep); ok && strings.TrimSpace(k) == key {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,158 @@
+// Package report turns what a bundle knows into what people read.
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+
+	"lab/lab/bundle"
+)
+
+// Evidence is what the manifest of a bundle does not hold and a report quotes.
+type Evidence struct {
+	Good, Bad Output
+	Patch     []byte // git show of the culprit
+	Log       string // git bisect log
+	Tests     int    // commits tested
+	Range     int    // commits that could be the first bad one at the start
+}
+
+// Output is what one run of the test wrote.
+type Output struct{ Stdout, Stderr, Syslog []byte }
+
+// Text is REPORT.txt: plain text below 100 kB, in the order in which the
+// kernel's Documentation/admin-guide/reporting-regressions.rst asks for it,
+// ready to be pasted into a mail.
+func Text(m bundle.Manifest, e Evidence) []byte {
+	var b bytes.Buffer
+	good, _ := m.Kernel(bundle.RoleGood)
+	bad, _ := m.Kernel(bundle.RoleBad)
+	goodRun, _ := m.Run(bundle.RoleGood)
+	badRun, _ := m.Run(bundle.RoleBad)
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+
+	title := bad.Title
+	if m.Culprit != nil {
+		title = m.Culprit.Title
+	}
+	p("Subject: [REGRESSION] %s: a container test fails", title)
+	p("")
+	p("Since commit %s (%q) a container test fails:", abbreviate(bad.Commit), bad.Title)
+	p("%s. With its parent %s it is %s: %s.", badRun.Reason, abbreviate(good.Commit), goodRun.Verdict, goodRun.Reason)
+	p("")
+	p("last good:  %s  %s", good.Commit, good.Title)
+	p("first bad:  %s  %s", bad.Commit, bad.Title)
+	if c := m.Culprit; c != nil {
+		p("author:     %s, %s", c.Author, c.Date.UTC().Format(time.DateOnly))
+		p("")
+		p("#regzbot introduced: %s", c.Commit)
+	}
+	p("")
+	p("THE TEST")
+	p("  command  %s", command(m))
+	for _, i := range m.Images {
+		p("  image    %s = %s (%s)", i.Name, i.Reference, i.Digest)
+	}
+	p("  verdict  %s", symptom(m.Symptom))
+	p("")
+	section(&b, "good", goodRun, e.Good)
+	section(&b, "bad", badRun, e.Bad)
+	p("THE MACHINE")
+	p("  %s, %s, %d CPU, %d MiB, %s", m.Machine.QEMU, m.Machine.Accel, m.Machine.CPUs, m.Machine.Memory, m.Platform)
+	p("  kernels built with %s; configs and logs in kernels/", bad.Compiler)
+	if m.Machine.Cmdline != "" {
+		p("  kernel command line: %s", m.Machine.Cmdline)
+	}
+	p("")
+	p("TO SEE IT BREAK AGAIN")
+	p("  lab reproduce bundle.tar                       (with lab)")
+	p("  tar xf bundle.tar && sh reproduce.sh           (with QEMU alone)")
+	p("")
+	if e.Log != "" {
+		p("THE BISECTION: %d tests, %d commits", e.Tests, e.Range)
+		indent(&b, []byte(e.Log), 200)
+		p("")
+	}
+	if m.Culprit != nil {
+		p("PROPOSED TRAILERS")
+		p("  Fixes: %s (%q)", abbreviate(m.Culprit.Commit), m.Culprit.Title)
+		p("  Reported-by: your name <your address>")
+		p("")
+	}
+	if len(e.Patch) > 0 {
+		p("THE COMMIT")
+		indent(&b, e.Patch, 400)
+	}
+	return b.Bytes()
+}
+
+func section(b *bytes.Buffer, role string, r bundle.Run, o Output) {
+	fmt.Fprintf(b, "THE %s KERNEL: %s, %s\n", strings.ToUpper(role), r.Verdict, r.Reason)
+	for _, text := range []struct {
+		name string
+		data []byte
+	}{{"stdout", o.Stdout}, {"stderr", o.Stderr}, {"syslog", o.Syslog}} {
+		if len(text.data) > 0 {
+			fmt.Fprintf(b, "  %s:\n", text.name)
+			indent(b, text.data, 40)
+		}
+	}
+	fmt.Fprintln(b)
+}
+
+// indent writes at most so many lines of a text that may be anything; what
+// could steer a terminal is left out.
+func indent(b *bytes.Buffer, data []byte, most int) {
+	lines := strings.Split(strings.TrimRight(strings.ToValidUTF8(string(data), "?"), "\n"), "\n")
+	for i, line := range lines {
+		if i == most {
+			fmt.Fprintf(b, "    [%d more lines in the bundle]\n", len(lines)-most)
+			return
+		}
+		line = strings.Map(func(r rune) rune {
+			if r != '\t' && (r < ' ' || r >= 0x7f && r < 0xa0) {
+				return -1
+			}
+			return r
+		}, line)
+		if r := []rune(line); len(r) > 220 {
+			line = string(r[:220]) + "…"
+		}
+		fmt.Fprintf(b, "    %s\n", line)
+	}
+}
+
+func command(m bundle.Manifest) string {
+	if len(m.Test.Command) == 0 {
+		return "the image's own"
+	}
+	quoted := make([]string, len(m.Test.Command))
+	for i, a := range m.Test.Command {
+		quoted[i] = a
+		if a == "" || strings.ContainsAny(a, " \t\n\"'\\$;&|<>()*?") {
+			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+func symptom(s bundle.Symptom) string {
+	switch {
+	case s.Kind == "build":
+		return "bad when the kernel does not build"
+	case s.Kind == "boot":
+		return "bad when the kernel does not boot"
+	case s.BadMatch != "":
+		return "bad when something matches " + s.BadMatch
+	case s.Kind == "crash":
+		return "bad when the kernel crashes"
+	case s.GoodMatch != "":
+		return "good when something matches " + s.GoodMatch
+	}
+	return "good when the command exits with status 0"
+}
+
+// abbreviate shortens a hash as Fixes: lines do, to 12 digits.
+func abbreviate(hash string) string { return hash[:min(12, len(hash))] }

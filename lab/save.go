@@ -1,0 +1,50 @@
+package lab
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// Save writes all that a trial saw into a folder, which is made when missing:
+// trial.json, console.log, stdout, stderr, syslog and, where there was a
+// machine, qemu.args (one argument a line) and cmdline. Files of these names
+// are replaced; nothing else in the folder is touched.
+func (t Trial) Save(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("save trial: %w", err)
+	}
+	files, err := t.files()
+	if err != nil {
+		return err
+	}
+	for name, data := range files {
+		if err := renameio.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return fmt.Errorf("save trial: %w", err)
+		}
+	}
+	return nil
+}
+
+// files is what a trial leaves behind, by file name.
+func (t Trial) files() (map[string][]byte, error) {
+	short := t
+	short.Result.Stdout, short.Result.Stderr, short.Result.Syslog = nil, nil, nil // files of their own
+	data, err := json.MarshalIndent(short, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode trial: %w", err)
+	}
+	files := map[string][]byte{trialFile: append(data, '\n')}
+	if t.End == EndBuild || t.End == EndBuilt {
+		return files, nil
+	}
+	files["console.log"] = t.Console
+	files["stdout"], files["stderr"], files["syslog"] = t.Result.Stdout, t.Result.Stderr, t.Result.Syslog
+	files["qemu.args"] = []byte(strings.Join(t.Args, "\n") + "\n")
+	files["cmdline"] = []byte(t.Cmdline + "\n")
+	return files, nil
+}

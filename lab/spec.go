@@ -1,0 +1,122 @@
+package lab
+
+import (
+	"fmt"
+	"time"
+
+	"lab/kernel/kconfig"
+	"lab/probe"
+)
+
+// A Spec is all that makes a trial, but for the kernel's commit.
+type Spec struct {
+	Kernel  KernelSpec
+	Images  []Load
+	Test    probe.Spec
+	Symptom Symptom
+	Machine MachineSpec
+	// Free is the room on the guest's root file system, in bytes, beyond
+	// what the images take; 0 means defaultFree.
+	Free int64
+	// Platform picks from multi-platform images, as in linux/amd64; empty
+	// is the host's.
+	Platform string
+	// PlainHTTP lets docker:// references speak http to registries that are
+	// not on this host.
+	PlainHTTP bool
+}
+
+const (
+	defaultFree = 256 << 20
+	longest     = 24 * time.Hour // of any timeout
+)
+
+// KernelSpec says where the kernel comes from: File, or Commit of Repo.
+type KernelSpec struct {
+	File   string   // a bzImage, a vmlinux or a distribution's .deb
+	Repo   string   // a git tree of Linux
+	Commit string   // a revision of Repo
+	Config []string // fragments: built-in names or files; of Repo's kernels only
+	Jobs   int      // make's -j; 0 is one for each core
+}
+
+// Load puts an image into the guest under a name.
+type Load struct{ Name, Reference string }
+
+// MachineSpec is what the user may choose of the virtual machine.
+type MachineSpec struct {
+	QEMU        string        // the QEMU binary; empty finds it
+	Accel       string        // kvm or tcg; empty is kvm where it is proven to work
+	Memory      int           // MiB; 0 is 1024
+	CPUs        int           // 0 is 1
+	Cmdline     string        // appended to lab's own kernel command line
+	BootTimeout time.Duration // from QEMU's start to the agent's hello; 0 is 2 minutes
+}
+
+// Validate fills in the defaults and names the first thing that cannot be.
+func (s *Spec) Validate() error {
+	if s.Machine.Memory == 0 {
+		s.Machine.Memory = defaultMemory
+	}
+	if s.Machine.CPUs == 0 {
+		s.Machine.CPUs = 1
+	}
+	if s.Machine.BootTimeout == 0 {
+		s.Machine.BootTimeout = 2 * time.Minute
+	}
+	if s.Free == 0 {
+		s.Free = defaultFree
+	}
+	if s.Symptom.Kind == "" {
+		s.Symptom.Kind = SymptomTest
+	}
+	s.Test = s.Test.WithDefaults()
+	switch {
+	case s.Machine.Memory < 64 || s.Machine.Memory > 64<<10:
+		return fmt.Errorf("memory of %d MiB is not between 64 MiB and 64 GiB", s.Machine.Memory)
+	case s.Machine.CPUs < 1 || s.Machine.CPUs > 64:
+		return fmt.Errorf("%d CPUs is not between 1 and 64", s.Machine.CPUs)
+	case s.Machine.BootTimeout < 0 || s.Machine.BootTimeout > longest || s.Test.Timeout < 0 || s.Test.Timeout > longest:
+		return fmt.Errorf("a timeout is not between 0 and %s", longest)
+	case s.Free < 0:
+		return fmt.Errorf("free space cannot be negative")
+	}
+	if a := s.Machine.Accel; a != "" && a != "kvm" && a != "tcg" {
+		return fmt.Errorf("accelerator %q is not kvm or tcg", a)
+	}
+	if err := s.Symptom.Validate(); err != nil {
+		return err
+	}
+	if s.needsGuest() {
+		if len(s.Images) == 0 {
+			return fmt.Errorf("no image: name the container to test with --image REF")
+		}
+		if s.Test.Container == "" {
+			s.Test.Container = s.Images[0].Name
+		}
+		if err := s.Test.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// needsGuest reports whether the hunt goes beyond the build.
+func (s *Spec) needsGuest() bool { return s.Symptom.Kind != SymptomBuild }
+
+// fragments reads the kernel's config fragments.
+func (k KernelSpec) fragments() ([]kconfig.Fragment, error) {
+	names := k.Config
+	if len(names) == 0 {
+		names = []string{"container"}
+	}
+	var fs []kconfig.Fragment
+	for _, n := range names {
+		f, err := kconfig.Load(n)
+		if err != nil {
+			return nil, err
+		}
+		fs = append(fs, f)
+	}
+	return fs, nil
+}
