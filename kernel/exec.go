@@ -34,7 +34,7 @@ func (c child) run(ctx context.Context, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env, cmd.ExtraFiles = c.dir, c.env, c.extra
 	cmd.Stdout, cmd.Stderr = c.stdout, c.stderr
-	var complaint headBuffer
+	complaint := cappedBuffer{limit: 4096}
 	if c.stderr == nil {
 		cmd.Stderr = &complaint
 	}
@@ -70,7 +70,7 @@ func (c child) run(ctx context.Context, name string, args ...string) error {
 		}
 		return context.Cause(ctx)
 	}
-	said := strings.TrimSpace(complaint.String())
+	said := strings.TrimSpace(complaint.kept.String())
 	if status.Signaled() {
 		return fmt.Errorf("%s: %w (%s)", name, ErrInterrupted, status.Signal())
 	}
@@ -83,13 +83,18 @@ func (c child) run(ctx context.Context, name string, args ...string) error {
 	return err
 }
 
-// headBuffer keeps the beginning of what is written to it.
-type headBuffer struct{ bytes.Buffer }
+// cappedBuffer takes everything and keeps the first limit bytes. The buffer is
+// not embedded: its ReadFrom would go around Write.
+type cappedBuffer struct {
+	limit int
+	kept  bytes.Buffer
+	over  bool // there was more
+}
 
-func (b *headBuffer) Write(p []byte) (int, error) {
-	if room := 4096 - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(room, len(p))])
-	}
+func (b *cappedBuffer) Write(p []byte) (int, error) {
+	room := b.limit - b.kept.Len()
+	b.over = b.over || len(p) > room
+	b.kept.Write(p[:min(room, len(p))])
 	return len(p), nil
 }
 

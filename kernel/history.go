@@ -58,7 +58,11 @@ func (t *Tree) resolve(ctx context.Context, rev string) (string, error) {
 	if rev == "" || strings.HasPrefix(rev, "-") || strings.ContainsAny(rev, "\x00\n") {
 		return "", fmt.Errorf("resolve %q: not a revision", rev)
 	}
-	out, err := t.userGit(ctx, "rev-parse", "--verify", rev+"^{commit}")
+	// In two steps, because ":/words^{commit}" would look for all of these words.
+	out, err := t.userGit(ctx, "rev-parse", "--verify", rev)
+	if err == nil {
+		out, err = t.userGit(ctx, "rev-parse", "--verify", strings.TrimSpace(string(out))+"^{commit}")
+	}
 	if err == nil {
 		return strings.TrimSpace(string(out)), nil
 	}
@@ -230,28 +234,11 @@ func (t *Tree) Show(ctx context.Context, commit string) (patch []byte, err error
 		return nil, fmt.Errorf("show %s: %w", commit, err)
 	}
 	if !out.over {
-		return out.Bytes(), nil
+		return out.kept.Bytes(), nil
 	}
 	out = &cappedBuffer{limit: maxPatch}
 	if err := t.git(ctx, out, append(args, hash, "--")...); err != nil {
 		return nil, fmt.Errorf("show %s: %w", commit, err)
 	}
-	return out.Bytes(), nil
-}
-
-// cappedBuffer takes everything and keeps up to limit bytes.
-type cappedBuffer struct {
-	bytes.Buffer
-	limit int
-	over  bool
-}
-
-func (b *cappedBuffer) Write(p []byte) (int, error) {
-	if room := b.limit - b.Len(); len(p) > room {
-		b.over = true
-		b.Buffer.Write(p[:room])
-	} else {
-		b.Buffer.Write(p)
-	}
-	return len(p), nil
+	return out.kept.Bytes(), nil
 }

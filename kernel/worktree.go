@@ -246,8 +246,14 @@ func (w *workTree) collect(r request) (Kernel, error) {
 // neither tracked nor a build's. Files that are the same are not touched:
 // make goes by their times.
 func (w *workTree) checkout(ctx context.Context, hash string) error {
-	err := w.git(ctx, io.Discard, "checkout", "--quiet", "--force", "--detach", hash)
 	var exit *exec.ExitError
+	// Files whose times changed and whose content did not, in a cache that was
+	// copied, are not to be written again. It fails when there are others too.
+	err := w.git(ctx, io.Discard, "update-index", "-q", "--refresh")
+	if err != nil && !errors.As(err, &exit) {
+		return err
+	}
+	err = w.git(ctx, io.Discard, "checkout", "--quiet", "--force", "--detach", hash)
 	if errors.As(err, &exit) {
 		// A damaged index, as a rule: without one, every file is written again.
 		if err := removeIfThere(filepath.Join(w.base, "git/index")); err != nil {
