@@ -93,14 +93,12 @@ func (a *agent) run() (wire.Done, error) {
 	if err == nil {
 		spec = spec.WithDefaults()
 	}
-	if channelErr := a.connect(spec.MaxOutput); channelErr != nil {
-		return failed, channelErr
-	}
-	if err != nil {
-		return failed, err
-	}
+	channelErr := a.connect(spec.MaxOutput)
 	for _, n := range notes {
-		a.note("%s", n)
+		a.note("%s", n) // the reason, maybe, for having no channel
+	}
+	if err := errors.Join(channelErr, err); err != nil {
+		return failed, err
 	}
 	if !spec.Epoch.IsZero() {
 		ts := unix.NsecToTimespec(spec.Epoch.UnixNano())

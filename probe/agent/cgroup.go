@@ -28,8 +28,9 @@ type cgroup struct {
 	name        string
 }
 
-// newCgroup mounts the hierarchies and makes the container's group in each.
-func newCgroup(name string) (cgroup, error) {
+// newCgroup mounts the hierarchies and makes the container's group in each. It
+// takes cgroup2 where the kernel has it whole, unless told to prefer version 1.
+func newCgroup(name string, preferV1 bool) (cgroup, error) {
 	g := cgroup{name: name}
 	v1, err := v1Controllers("/proc/cgroups")
 	if err != nil {
@@ -38,8 +39,10 @@ func newCgroup(name string) (cgroup, error) {
 	if v1 == nil {
 		return g, nil
 	}
-	if g.v2, err = mountCgroup2(v1); err != nil {
-		return g, err
+	if !preferV1 {
+		if g.v2, err = mountCgroup2(v1); err != nil {
+			return g, err
+		}
 	}
 	if !g.v2 {
 		if g.controllers, err = mountCgroup1(v1); err != nil {
@@ -157,10 +160,19 @@ func (g cgroup) initCpuset() error {
 }
 
 // limitDevices lets the group use no devices but those that every container
-// has, and make nodes of any. Version 1 only: cgroup2 has no such file but
-// takes programs (bpf(2)), which the agent does not write, so that there a
-// container with CAP_MKNOD can open every device of the guest.
+// has, and make nodes of any, as Docker does: with version 1 through the files
+// of the devices controller, with cgroup2 by a program.
 func (g cgroup) limitDevices() error {
+	rules := [][2]int32{{136, -1}, {5, 2}} // terminals in /dev/pts, ptmx
+	for _, d := range defaultDevices {
+		rules = append(rules, [2]int32{int32(d.major), int32(d.minor)})
+	}
+	if g.v2 {
+		if err := attachDeviceFilter(g.dirs()[0], rules); err != nil {
+			return fmt.Errorf("limit the container's devices: %w", err)
+		}
+		return nil
+	}
 	if !slices.Contains(g.controllers, "devices") {
 		return nil
 	}
@@ -168,13 +180,17 @@ func (g cgroup) limitDevices() error {
 	if err := os.WriteFile(dir+"/devices.deny", []byte("a"), 0); err != nil {
 		return fmt.Errorf("limit the container's devices: %w", err)
 	}
-	rules := []string{"c *:* m", "b *:* m", "c 136:* rwm", "c 5:2 rwm"} // any node; pts, ptmx
-	for _, d := range defaultDevices {
-		rules = append(rules, fmt.Sprintf("c %d:%d rwm", d.major, d.minor))
-	}
+	allow := []string{"c *:* m", "b *:* m"}
 	for _, r := range rules {
-		if err := os.WriteFile(dir+"/devices.allow", []byte(r), 0); err != nil {
-			return fmt.Errorf("limit the container's devices to %s: %w", r, err)
+		minor := "*"
+		if r[1] >= 0 {
+			minor = strconv.Itoa(int(r[1]))
+		}
+		allow = append(allow, fmt.Sprintf("c %d:%s rwm", r[0], minor))
+	}
+	for _, a := range allow {
+		if err := os.WriteFile(dir+"/devices.allow", []byte(a), 0); err != nil {
+			return fmt.Errorf("limit the container's devices to %s: %w", a, err)
 		}
 	}
 	return nil

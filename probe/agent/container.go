@@ -47,7 +47,8 @@ func (a *agent) runContainer(spec probe.Spec) (wire.Done, error) {
 	for _, n := range notes {
 		a.note("%s", n)
 	}
-	group, err := newCgroup("lab-" + name)
+	// The parameter by which a host with systemd is told to use version 1.
+	group, err := newCgroup("lab-"+name, hasParameter(a.cmdline, "systemd.unified_cgroup_hierarchy=0"))
 	if err != nil {
 		a.note("the container has no control group: %v", err)
 		group = cgroup{}
@@ -122,7 +123,7 @@ func (c *container) run() (wire.Done, error) {
 	if err := c.agent.out.Write(wire.Frame{Type: wire.TypeStarted}); err != nil {
 		return done, err
 	}
-	c.agent.say("started %s", strings.Join(c.plan.Config.Process.Args, " "))
+	c.agent.say("started %s", cut(fmt.Sprintf("%q", c.plan.Config.Process.Args), 200))
 	c.pump(pipes.stdout, wire.TypeStdout)
 	c.pump(pipes.stderr, wire.TypeStderr)
 	syslog := make(chan struct{})
