@@ -20,7 +20,8 @@ const (
 	maxTotal    = 32 << 30
 	maxDisk     = 256 << 30 // expanded; most of it is holes
 	maxText     = 1024
-	maxName     = 100 // USTAR's name field
+	maxName     = 100  // USTAR's name field
+	maxCmdline  = 1536 // the kernel takes 2048 bytes in all (COMMAND_LINE_SIZE)
 )
 
 var (
@@ -30,7 +31,7 @@ var (
 	isCommit    = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 	isPlatform  = regexp.MustCompile(`^linux/[a-z0-9]{1,16}(/[a-z0-9]{1,8})?$`)
 	isCPU       = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9_.,=+-]{0,127})?$`)
-	isCmdline   = regexp.MustCompile(`^[ -~]{0,1536}$`) // the kernel takes 2048 bytes in all (COMMAND_LINE_SIZE)
+	isCmdline   = regexp.MustCompile(`^[ -~]*$`)
 	isWord      = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 )
 
@@ -44,6 +45,9 @@ func (m *Manifest) check() error {
 	c := checker{members: make(map[string]Member, len(m.Members))}
 	c.header(m)
 	c.memberList(m.Members)
+	if c.err != nil {
+		return c.err
+	}
 	c.disk(m.Disk)
 	c.kernels(m)
 	c.runs(m)
@@ -113,7 +117,8 @@ func (c *checker) header(m *Manifest) {
 	c.between("machine.memory", int64(m.Machine.Memory), 32, 64<<10)
 	c.between("machine.cpus", int64(m.Machine.CPUs), 1, 64)
 	c.matches("machine.cmdline", m.Machine.Cmdline, isCmdline)
-	c.between("machine.clock", int64(m.Machine.Clock.Year()), 1970, 2200)
+	c.between("machine.cmdline", int64(len(m.Machine.Cmdline)), 0, maxCmdline)
+	c.between("machine.clock", int64(m.Machine.Clock.Year()), 1970, 2099)
 	c.that(m.Machine.Clock.Location() == time.UTC, "machine.clock", "is not in UTC")
 	boot := time.Duration(m.Machine.BootTimeout)
 	c.that(boot > 0 && boot <= 24*time.Hour, "machine.boot_timeout", "%s is not between 0 and a day", boot)
@@ -204,30 +209,31 @@ func (c *checker) runs(m *Manifest) {
 	}
 }
 
+// memberList stops at the first fault: what follows it trusts what went before.
 func (c *checker) memberList(members []Member) {
 	c.that(len(members) <= maxMembers, "members", "there are %d, more than %d", len(members), maxMembers)
-	if c.err != nil {
-		return
-	}
 	var total int64
-	folded := make(map[string]string) // what lower case stands for: a file's or a folder's name
+	spelled := make(map[string]string) // of files and folders, by their names in lower case
 	for i, e := range members {
-		c.that(checkName(e.Name) == nil, "members", "%v", checkName(e.Name))
-		c.that(i == 0 || compareNames(members[i-1].Name, e.Name) < 0, "members", "%.120q is there twice or out of order", e.Name)
-		for name := e.Name; name != "."; name = path.Dir(name) {
-			spelled, taken := folded[strings.ToLower(name)]
-			_, file := c.members[name]
-			c.that(!taken || spelled == name, "members", "%.120q and %.120q differ in case alone", spelled, name)
-			c.that(!taken || !file && name != e.Name, "members", "%.120q is a file and a folder", name)
-			folded[strings.ToLower(name)] = name
+		if err := checkName(e.Name); err != nil {
+			c.that(false, "members", "%v", err)
 		}
+		c.that(i == 0 || compareNames(members[i-1].Name, e.Name) < 0, "members", "%.120q is there twice or out of order", e.Name)
 		c.that(e.Mode == 0o644 || e.Mode == 0o755, e.Name, "mode %#o is neither 0644 nor 0755", e.Mode)
 		c.between(e.Name, e.Size, 0, maxMember)
 		c.matches(e.Name, e.SHA256, isHash)
-		if total += e.Size; c.err != nil {
+		if c.err != nil {
 			return
 		}
+		total += e.Size
 		c.between("members", total, 0, maxTotal)
+		for name := e.Name; name != "."; name = path.Dir(name) {
+			other, taken := spelled[strings.ToLower(name)]
+			_, isFile := c.members[name]
+			c.that(!taken || other == name, "members", "%.120q and %.120q differ in case alone", other, name)
+			c.that(!taken || !isFile && name != e.Name, "members", "%.120q is a file and a folder", name)
+			spelled[strings.ToLower(name)] = name
+		}
 		c.members[e.Name] = e
 	}
 }

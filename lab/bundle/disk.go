@@ -3,8 +3,10 @@ package bundle
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/klauspost/compress/gzip"
@@ -32,49 +34,49 @@ func (b *Bundle) ExpandDisk(ctx context.Context, path string) (err error) {
 		}
 	}()
 	reason, err := expand(contextReader{ctx, in}, out, b.Manifest.Disk)
-	if err != nil {
-		return fmt.Errorf("expand disk to %s: %w", path, err)
+	var system *fs.PathError
+	switch {
+	case reason == nil && err == nil:
+		return nil
+	case err != nil || ctx.Err() != nil || errors.As(reason, &system):
+		return fmt.Errorf("expand disk to %s: %w", path, errors.Join(err, reason))
 	}
-	if reason != "" {
-		return &RefusedError{Bundle: b.path, Member: b.Manifest.Disk.Member, Reason: reason}
-	}
-	return nil
+	return &RefusedError{Bundle: b.path, Member: b.Manifest.Disk.Member, Reason: reason.Error()}
 }
 
 // expand decompresses a disk. The reason, when there is one, is what is wrong
-// with the compressed disk.
-func expand(r io.Reader, out *os.File, d Disk) (reason string, err error) {
+// with what it reads; err is about what it writes.
+func expand(r io.Reader, out *os.File, d Disk) (reason, err error) {
 	compressed := bufio.NewReaderSize(r, 1<<20)
-	z, err := gzip.NewReader(compressed)
-	if err != nil {
-		return err.Error(), nil
+	z, reason := gzip.NewReader(compressed)
+	if reason != nil {
+		return reason, nil
 	}
 	z.Multistream(false)
 	sum := newCounter()
 	chunk := make([]byte, 64<<10)
-	for {
-		n, err := io.ReadFull(z, chunk)
+	for reason != io.EOF {
+		var n int
+		n, reason = z.Read(chunk)
 		offset := sum.n
-		if sum.Write(chunk[:n]); sum.n > d.Size {
-			return fmt.Sprintf("expands to more than %d bytes", d.Size), nil
+		sum.Write(chunk[:n])
+		switch {
+		case reason != nil && reason != io.EOF:
+			return reason, nil
+		case sum.n > d.Size:
+			return fmt.Errorf("expands to more than %d bytes", d.Size), nil
+		case allZero(chunk[:n]):
+			continue
 		}
-		if !allZero(chunk[:n]) {
-			if _, err := out.WriteAt(chunk[:n], offset); err != nil {
-				return "", err
-			}
-		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF && sum.n == d.Size {
-			break
-		}
-		if err != nil {
-			return err.Error(), nil
+		if _, err := out.WriteAt(chunk[:n], offset); err != nil {
+			return nil, err
 		}
 	}
 	if _, err := compressed.ReadByte(); err != io.EOF {
-		return "something follows the compressed disk", nil
+		return errors.New("something follows the compressed disk"), nil
 	}
 	if sum.n != d.Size || "sha256:"+sum.digest() != d.Digest {
-		return fmt.Sprintf("expands to %d bytes with the digest sha256:%s, not to %d bytes with %s", sum.n, sum.digest(), d.Size, d.Digest), nil
+		return fmt.Errorf("expands to %d bytes with the digest sha256:%s, not to %d bytes with %s", sum.n, sum.digest(), d.Size, d.Digest), nil
 	}
-	return "", out.Truncate(d.Size)
+	return nil, out.Truncate(d.Size)
 }

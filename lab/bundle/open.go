@@ -103,7 +103,7 @@ func (x extractor) create(name string) (io.WriteCloser, error) {
 // read verifies a bundle and writes each member to what create gives for it. It
 // refuses with a *RefusedError.
 func read(r io.Reader, create func(name string) (io.WriteCloser, error)) (Manifest, error) {
-	t := tarReader{r: bufio.NewReaderSize(r, 1<<20)}
+	t := tarReader{r: bufio.NewReader(r), buffer: make([]byte, 64<<10)}
 	manifest, err := t.small(manifestName, maxManifest)
 	if err != nil {
 		return Manifest{}, err
@@ -139,7 +139,10 @@ func refuse(member, format string, args ...any) error {
 }
 
 // tarReader reads the members of a bundle that must be there.
-type tarReader struct{ r *bufio.Reader }
+type tarReader struct {
+	r      *bufio.Reader
+	buffer []byte // for contents
+}
 
 // small reads a member that is not in the manifest's list.
 func (t tarReader) small(name string, limit int64) ([]byte, error) {
@@ -203,8 +206,7 @@ func (t tarReader) header(name string, mode, size int64) error {
 
 // content copies a member's content and reads its padding.
 func (t tarReader) content(name string, size int64, w io.Writer) error {
-	in := &io.LimitedReader{R: t.r, N: size}
-	n, err := io.Copy(w, in)
+	n, err := io.CopyBuffer(w, io.LimitReader(t.r, size), t.buffer)
 	if err != nil {
 		return fmt.Errorf("extract %s: %w", name, err)
 	}

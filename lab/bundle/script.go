@@ -1,17 +1,134 @@
 package bundle
 
-// Script makes reproduce.sh, which shows a bundle's regression on a machine
-// that has QEMU, a POSIX shell and gzip, without lab.
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Script makes reproduce.sh: run where a bundle was extracted, it boots the good
+// and the bad kernel, shows their consoles and says whether the test ended as
+// recorded. It needs a POSIX shell, QEMU and gzip.
+//
+// Good and Bad are QEMU's arguments for either kernel, without the program's
+// name. In them members are named as in the bundle (kernels/good/bzImage) and
+// DiskPath stands for the expanded disk. The guest's console must go to QEMU's
+// standard output; nothing may refer to an inherited file descriptor.
 type Script struct {
-	// Good and Bad are the arguments that QEMU is started with for either
-	// kernel, without the program's name. Members are named as in the bundle
-	// (kernels/good/bzImage); DiskPath stands for the expanded disk. The console
-	// must be on standard output, and no file descriptor may be inherited.
 	Good, Bad []string
 }
 
-// DiskPath is replaced by the path of the expanded disk in a script's arguments.
+// DiskPath stands for the path of the expanded disk in a script's arguments.
 const DiskPath = "{disk}"
 
-// Render writes the script for a bundle.
-func (s Script) Render(m Manifest) ([]byte, error) { return nil, nil }
+//go:embed script.sh
+var scriptBody string
+
+// emulators by the platform of the guest.
+var emulators = map[string]string{
+	"linux/amd64": "qemu-system-x86_64",
+	"linux/arm64": "qemu-system-aarch64",
+}
+
+// Render writes the script for a bundle. It makes the guest tell its console
+// how the test ended, by lab.echo on the kernel command line.
+func (s Script) Render(m Manifest) ([]byte, error) {
+	emulator, ok := emulators[m.Platform]
+	if !ok {
+		return nil, fmt.Errorf("render reproduce.sh: no emulator for %q", m.Platform)
+	}
+	limit := time.Duration(m.Machine.BootTimeout) + m.Test.WithDefaults().Timeout
+	variables := [][2]string{
+		{"qemu", emulator},
+		{"seconds", strconv.FormatInt(int64(limit/time.Second)+1, 10)},
+		{"disk_gz", m.Disk.Member},
+		{"disk_mib", strconv.FormatInt((m.Disk.Size+1<<20-1)>>20, 10)},
+	}
+	for _, role := range []string{RoleGood, RoleBad} {
+		kernel, ok := m.Kernel(role)
+		if !ok {
+			return nil, fmt.Errorf("render reproduce.sh: there is no %s kernel", role)
+		}
+		run, ok := m.Run(role)
+		if !ok {
+			return nil, fmt.Errorf("render reproduce.sh: there is no run of the %s kernel", role)
+		}
+		recorded := "none"
+		if run.End == "test" {
+			recorded = strconv.Itoa(run.Exit)
+		}
+		name := strings.Join(strings.Fields(kernel.Release+" "+kernel.Commit+" "+kernel.Title), " ")
+		variables = append(variables, [2]string{role, plain(name)}, [2]string{role + "_recorded", recorded})
+	}
+
+	var b bytes.Buffer
+	b.WriteString(`#!/bin/sh
+# Boots the two kernels of this bundle with QEMU alone, runs the test in each and
+# compares its exit status with the recorded one:
+#
+#     tar xf bundle.tar && ./reproduce.sh
+#
+# Exit status: 0 the same as recorded, 1 different, 128 it could not be run.
+
+`)
+	for _, v := range variables {
+		fmt.Fprintf(&b, "%s=%s\n", v[0], quote(v[1]))
+	}
+	for _, boot := range []struct {
+		role string
+		args []string
+	}{{RoleGood, s.Good}, {RoleBad, s.Bad}} {
+		args, err := withEcho(boot.args)
+		if err != nil {
+			return nil, fmt.Errorf("render reproduce.sh: %s kernel: %w", boot.role, err)
+		}
+		fmt.Fprintf(&b, "\nboot_%s() {\n\tlimit \"$qemu\"", boot.role)
+		for i, a := range args {
+			// An option and its value share a line.
+			if strings.HasPrefix(a, "-") || i == 0 {
+				b.WriteString(" \\\n\t\t")
+			} else {
+				b.WriteString(" ")
+			}
+			b.WriteString(argument(a))
+		}
+		b.WriteString("\n}\n")
+	}
+	b.WriteString("\n")
+	b.WriteString(scriptBody)
+	return b.Bytes(), nil
+}
+
+// withEcho adds lab.echo to the kernel command line among QEMU's arguments.
+func withEcho(args []string) ([]string, error) {
+	args = slices.Clone(args)
+	for _, a := range args {
+		if strings.ContainsAny(a, "\x00\n\r") {
+			return nil, fmt.Errorf("the argument %q is not one line", a)
+		}
+	}
+	i := slices.Index(args, "-append") + 1
+	if i == 0 || i == len(args) {
+		return nil, fmt.Errorf("QEMU's arguments have no -append")
+	}
+	args[i] = strings.TrimLeft(args[i]+" "+"lab.echo", " ")
+	return args, nil
+}
+
+// argument makes a shell word of one of QEMU's arguments.
+func argument(a string) string {
+	parts := strings.Split(a, DiskPath)
+	for i := range parts {
+		if parts[i] != "" || len(parts) == 1 {
+			parts[i] = quote(parts[i])
+		}
+	}
+	return strings.Join(parts, `"$disk"`)
+}
+
+// quote makes a shell word that stands for s, whatever is in it.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -104,6 +104,9 @@ func oddity(block, want []byte, name string) string {
 	if allZero(block) {
 		return fmt.Sprintf("the tar ends before %s", name)
 	}
+	if !bytes.HasPrefix(block[257:], []byte("ustar")) {
+		return fmt.Sprintf("where %s should be there is no tar header", name)
+	}
 	if kind, ok := kinds[block[156]]; ok {
 		return fmt.Sprintf("the tar has %s where %s should be", kind, name)
 	}

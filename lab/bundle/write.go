@@ -37,6 +37,9 @@ func Write(ctx context.Context, w io.Writer, m Manifest, files []File) error {
 	if err != nil {
 		return err
 	}
+	if err := m.check(); err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
 	manifest, err := encode(m)
 	if err != nil {
 		return err
