@@ -87,6 +87,9 @@ func parseReference(s string, plainHTTP bool) (reference, error) {
 	case found && (foreignTransports[word] || word == transportRegistry):
 		return reference{}, unknownTransport(s, word)
 	}
+	if strings.HasPrefix(s, "/") || strings.HasPrefix(s, ".") || strings.HasPrefix(s, "~") {
+		return reference{}, fmt.Errorf("parse reference %q: a path needs its transport: rootfs:, oci:, oci-archive: or docker-archive:", s)
+	}
 	return parseRegistry(s, s, plainHTTP)
 }
 
@@ -120,9 +123,6 @@ func parseRegistry(whole, s string, plainHTTP bool) (reference, error) {
 		ref, err = name.ParseReference(s, append(opts, name.Insecure)...)
 	}
 	if err != nil {
-		if strings.HasPrefix(whole, "/") || strings.HasPrefix(whole, ".") || strings.HasSuffix(whole, ".tar") {
-			return reference{}, fmt.Errorf("parse reference %q: a path needs its transport: rootfs:, oci:, oci-archive: or docker-archive:", whole)
-		}
 		return reference{}, fmt.Errorf("parse reference %q: %w", whole, err)
 	}
 	r := reference{transport: transportRegistry, registry: ref}

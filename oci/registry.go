@@ -111,8 +111,13 @@ type watchedReader struct {
 func (w *watchedReader) Read(p []byte) (int, error) {
 	n, err := w.rc.Read(p)
 	w.timer.Reset(stallTimeout)
-	if err != nil && err != io.EOF && w.ctx.Err() != nil {
+	switch {
+	case err == nil || err == io.EOF:
+	case w.ctx.Err() != nil:
 		err = context.Cause(w.ctx)
+	case strings.HasPrefix(err.Error(), "error verifying"):
+		// remote has checked what the store checks, and says less.
+		err = io.EOF
 	}
 	return n, err
 }

@@ -19,6 +19,18 @@ import (
 // explainRegistry says in a user's words why a registry gave no image.
 func explainRegistry(err error, ref name.Reference) error {
 	host := familiar(ref.Context().RegistryStr())
+	var unknown x509.UnknownAuthorityError
+	var hostname x509.HostnameError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case ref.Context().Scheme() == "https" && speaksPlainHTTP(err):
+		return fmt.Errorf("registry %s speaks plain HTTP, not TLS; ask for plain HTTP if that is meant: %w", host, err)
+	case errors.As(err, &unknown), errors.As(err, &hostname), errors.As(err, &certificate):
+		return fmt.Errorf("registry %s shows a certificate that this host does not trust: %w", host, err)
+	case errors.As(err, &record):
+		return fmt.Errorf("registry %s does not speak TLS: %w", host, err)
+	}
 	var terr *transport.Error
 	if errors.As(err, &terr) {
 		switch terr.StatusCode {
@@ -34,18 +46,7 @@ func explainRegistry(err error, ref name.Reference) error {
 		}
 		return err
 	}
-	var unknown x509.UnknownAuthorityError
-	var hostname x509.HostnameError
-	var certificate *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
-	switch {
-	case speaksPlainHTTP(err):
-		return fmt.Errorf("registry %s speaks plain HTTP, not TLS; ask for plain HTTP if that is meant: %w", host, err)
-	case errors.As(err, &unknown), errors.As(err, &hostname), errors.As(err, &certificate):
-		return fmt.Errorf("registry %s shows a certificate that this host does not trust: %w", host, err)
-	case errors.As(err, &record):
-		return fmt.Errorf("registry %s does not speak TLS: %w", host, err)
-	case unreachable(err) && !errors.Is(err, context.Canceled):
+	if unreachable(err) && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("registry %s does not answer: %w", host, err)
 	}
 	return err

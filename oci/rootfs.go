@@ -87,6 +87,9 @@ func (p *pull) checkRootfs(ctx context.Context, d v1.Descriptor) error {
 	if err != nil {
 		return err
 	}
+	if len(t.Entries) == 0 {
+		return errors.New("the archive holds nothing")
+	}
 	for i := range t.Entries {
 		if strings.HasPrefix(path.Base(t.Entries[i].Name), whiteout) {
 			return fmt.Errorf("entry %q: names that begin with %q mean a deletion in container images", t.Entries[i].Name, whiteout)

@@ -1,0 +1,746 @@
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+func digestOf(t testing.TB, img interface{ Digest() (v1.Hash, error) }) string {
+	t.Helper()
+	h, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.String()
+}
+
+// oneFile is an image whose only file holds text.
+func oneFile(t testing.TB, text string) v1.Image {
+	b := tarOf(t, f("file", text))
+	return withLayers(t, layerOf(b, gzipped(t, b)))
+}
+
+func content(t testing.TB, img v1.Image) string {
+	t.Helper()
+	lines, err := flat(t, img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines[len(lines)-1]
+}
+
+var amd64 = PullOptions{Platform: "linux/amd64"}
+
+func TestPullFromRegistry(t *testing.T) {
+	host, server := serve(t)
+	img := oneFile(t, "one")
+	push(t, host+"/app:1", img)
+	s := newStore(t)
+	ref := "docker://" + host + "/app:1"
+
+	var mu sync.Mutex
+	var done, total int64
+	o := amd64
+	o.Progress = func(d, n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		if d < done || n < total {
+			t.Errorf("progress went back from %d/%d to %d/%d", done, total, d, n)
+		}
+		done, total = d, n
+	}
+	got, err := s.Pull(t.Context(), ref, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done != total || total == 0 {
+		t.Errorf("progress ended at %d of %d", done, total)
+	}
+	want := Pin{Reference: ref, Digest: digestOf(t, img), Platform: "linux/amd64"}
+	if got.Pin != want {
+		t.Errorf("pin %+v, want %+v", got.Pin, want)
+	}
+	if text := content(t, got); text != `file 0 644 0:0 "one"` {
+		t.Errorf("image holds %s", text)
+	}
+	if _, err := s.Get(t.Context(), want.Digest); err != nil {
+		t.Errorf("get what was pulled: %v", err)
+	}
+
+	// The tag moves on, and so does the pin.
+	push(t, host+"/app:1", oneFile(t, "two"))
+	second, err := s.Pull(t.Context(), host+"/app:1", amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := content(t, second); text != `file 0 644 0:0 "two"` {
+		t.Errorf("image holds %s", text)
+	}
+
+	// Without the registry the last pin stands in, and somebody is told.
+	server.Close()
+	var notice string
+	o = amd64
+	o.Notice = func(s string) { notice = s }
+	third, err := s.Pull(t.Context(), ref, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if third.Pin != second.Pin || !strings.Contains(notice, "could not be resolved") || !strings.Contains(notice, second.Pin.Digest) {
+		t.Errorf("pin %+v, notice %q", third.Pin, notice)
+	}
+	// A digest needs none, whatever name it came by.
+	for _, name := range []string{"/app@", "/other@", "/app:1@"} {
+		notice = ""
+		fourth, err := s.Pull(t.Context(), host+name+want.Digest, o)
+		if err != nil || fourth.Pin.Digest != want.Digest || notice != "" {
+			t.Errorf("pull %s by digest: %v, notice %q", name, err, notice)
+		}
+	}
+	// What was never pulled is not there.
+	if _, err := s.Pull(t.Context(), host+"/app:2", amd64); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("pull from a registry that is gone: %v", err)
+	}
+}
+
+func TestPullDialects(t *testing.T) {
+	host, _ := serve(t)
+	plain := tarOf(t, f("file", "x"))
+	docker, err := mutate.AppendLayers(mutate.ConfigMediaType(mutate.MediaType(linuxImage(t, "amd64", v1.Config{}),
+		types.DockerManifestSchema2), types.DockerConfigJSON), layerOf(plain, gzipped(t, plain)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	images := map[string]v1.Image{
+		"docker schema 2": docker, "oci gzip": withLayers(t, layerOf(plain, gzipped(t, plain))),
+		"oci zstd": withLayers(t, layerOf(plain, zstded(t, plain))), "oci plain": imageOf(t, plain),
+	}
+	for name, img := range images {
+		t.Run(name, func(t *testing.T) {
+			push(t, host+"/app:x", img)
+			got, err := newStore(t).Pull(t.Context(), host+"/app:x", amd64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Pin.Digest != digestOf(t, img) || content(t, got) != `file 0 644 0:0 "x"` {
+				t.Errorf("pulled %+v with %s", got.Pin, content(t, got))
+			}
+		})
+	}
+}
+
+func indexOf(t testing.TB, kind types.MediaType, platforms ...string) v1.ImageIndex {
+	t.Helper()
+	index := mutate.IndexMediaType(empty.Index, kind)
+	for _, p := range platforms {
+		os, rest, _ := strings.Cut(p, "/")
+		arch, variant, _ := strings.Cut(rest, "/")
+		b := tarOf(t, f("file", p))
+		img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: os, Architecture: arch, Variant: variant})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if img, err = mutate.AppendLayers(img, layerOf(b, b)); err != nil {
+			t.Fatal(err)
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{
+			Platform: &v1.Platform{OS: os, Architecture: arch, Variant: variant}}})
+	}
+	return index
+}
+
+func TestPullPlatforms(t *testing.T) {
+	host, server := serve(t)
+	for _, kind := range []types.MediaType{types.OCIImageIndex, types.DockerManifestList} {
+		push(t, host+"/app:1", indexOf(t, kind, "linux/amd64", "linux/arm64/v8", "linux/arm/v6", "linux/arm/v7", "unknown/unknown", "linux/riscv64"))
+		s := newStore(t)
+		for want, file := range map[string]string{
+			"linux/amd64": "linux/amd64", "linux/arm64": "linux/arm64/v8", "linux/arm64/v8": "linux/arm64/v8",
+			"linux/arm": "linux/arm/v7", "linux/arm/v6": "linux/arm/v6", "linux/aarch64": "linux/arm64/v8", "linux/x86_64": "linux/amd64",
+		} {
+			got, err := s.Pull(t.Context(), host+"/app:1", PullOptions{Platform: want})
+			if err != nil {
+				t.Errorf("%s: %v", want, err)
+			} else if text := content(t, got); !strings.Contains(text, fmt.Sprintf("%q", file)) {
+				t.Errorf("%s gave %s", want, text)
+			}
+		}
+		_, err := s.Pull(t.Context(), host+"/app:1", PullOptions{Platform: "linux/s390x"})
+		if err == nil || !strings.Contains(err.Error(), "no image for linux/s390x; there is linux/amd64, linux/arm/v6, linux/arm/v7, linux/arm64, linux/riscv64") {
+			t.Errorf("missing platform: %v", err)
+		}
+	}
+	// One manifest, of the wrong machine.
+	push(t, host+"/arm:1", linuxImage(t, "arm64", v1.Config{}))
+	if _, err := newStore(t).Pull(t.Context(), host+"/arm:1", amd64); err == nil || !strings.Contains(err.Error(), "image is for linux/arm64, not for linux/amd64") {
+		t.Errorf("wrong platform: %v", err)
+	}
+	// An index inside an index, and the index's digest offline.
+	inner := indexOf(t, types.OCIImageIndex, "linux/amd64")
+	outer := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), mutate.IndexAddendum{Add: inner})
+	push(t, host+"/nested:1", outer)
+	s := newStore(t)
+	ref := host + "/nested@" + digestOf(t, outer)
+	first, err := s.Pull(t.Context(), ref, amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Pin.Digest == digestOf(t, outer) || first.Pin.Digest == digestOf(t, inner) {
+		t.Error("pinned an index")
+	}
+	server.Close()
+	again, err := s.Pull(t.Context(), ref, amd64)
+	if err != nil || again.Pin != first.Pin {
+		t.Errorf("an index's digest offline: %+v, %v", again.Pin, err)
+	}
+	if _, err := s.Pull(t.Context(), ref, PullOptions{Platform: "amd64"}); err == nil || !strings.Contains(err.Error(), "want os/arch") {
+		t.Errorf("bad platform: %v", err)
+	}
+}
+
+// faulty is a registry in front of which stands somebody who spoils answers.
+func faulty(t testing.TB, spoil func(w http.ResponseWriter, r *http.Request, next http.Handler)) (host string) {
+	t.Helper()
+	_, server := serve(t)
+	inner := server.Config.Handler
+	outer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			spoil(w, r, inner)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	t.Cleanup(outer.Close)
+	return strings.TrimPrefix(outer.URL, "http://")
+}
+
+func TestPullErrors(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	t.Setenv("XDG_CONFIG_HOME", "")
+	t.Setenv("DOCKER_CONFIG", "")
+	t.Setenv("REGISTRY_AUTH_FILE", "")
+	var broken atomic.Pointer[func(w http.ResponseWriter, r *http.Request, next http.Handler)]
+	host := faulty(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if spoil := broken.Load(); spoil != nil {
+			(*spoil)(w, r, next)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	img, err := random.Image(100000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	push(t, host+"/app:1", img)
+	push(t, host+"/helm:1", mutate.ConfigMediaType(img, "application/vnd.cncf.helm.config.v1+json"))
+	auth := filepath.Join(home, ".docker/config.json")
+
+	status := func(code int, body string) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if code == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", `Basic realm="here"`)
+			}
+			w.WriteHeader(code)
+			io.WriteString(w, body)
+		}
+	}
+	blobs := func(change func(w http.ResponseWriter, body []byte)) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if !strings.Contains(r.URL.Path, "/blobs/") {
+				next.ServeHTTP(w, r)
+				return
+			}
+			rec := httptest.NewRecorder()
+			next.ServeHTTP(rec, r)
+			change(w, rec.Body.Bytes())
+		}
+	}
+	tests := []struct {
+		name, ref string
+		login     bool
+		spoil     func(http.ResponseWriter, *http.Request, http.Handler)
+		want      string
+	}{
+		{"no such tag", "/app:2", false, nil, "has no such tag, 2 of app"},
+		{"no such repository", "/nobody:1", false, nil, "has no such repository, nobody"},
+		{"no such digest", "/app@sha256:" + strings.Repeat("0", 64), false, nil, "has no such image"},
+		{"not an image", "/helm:1", false, nil, "not a container image"},
+		{"no credentials", "/app:1", false, status(401, ""), "no file with credentials was found"},
+		{"wrong credentials", "/app:1", true, status(401, ""), "in " + auth + " were not accepted"},
+		{"forbidden", "/app:1", true, status(403, `{"errors":[{"code":"DENIED"}]}`), "says no (403)"},
+		{"too many requests", "/app:1", false, status(429, ""), "limits how often"},
+		{"out of order", "/app:1", false, status(500, ""), "out of order (500)"},
+		{"other bytes", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) {
+			b[len(b)/2] ^= 1
+			w.Write(b)
+		}), "bytes are not those asked for"},
+		{"truncated", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) {
+			w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+			w.Write(b[:len(b)/2])
+		}), "is truncated: "},
+		{"shorter than announced", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) { w.Write(b[:len(b)/2]); w.(http.Flusher).Flush() }), "is truncated: "},
+		{"longer than announced", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) { w.Write(b); w.(http.Flusher).Flush(); w.Write(b) }), "longer than"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			os.RemoveAll(filepath.Dir(auth))
+			if tt.login {
+				os.MkdirAll(filepath.Dir(auth), 0o755)
+				os.WriteFile(auth, []byte(`{"auths":{"`+host+`":{"auth":"dXNlcjpwYXNz"}}}`), 0o600)
+			}
+			if tt.spoil != nil {
+				broken.Store(&tt.spoil)
+				defer broken.Store(nil)
+			}
+			s := newStore(t)
+			_, err := s.Pull(t.Context(), host+tt.ref, amd64)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("error %v\nwant one with %q", err, tt.want)
+			}
+			if !strings.Contains(err.Error(), "pull docker://"+host) {
+				t.Errorf("error does not name the reference: %v", err)
+			}
+			leftovers, _ := os.ReadDir(filepath.Join(s.dir, "tmp"))
+			if len(leftovers) > 0 {
+				t.Errorf("left %v behind", leftovers)
+			}
+			if tt.spoil == nil {
+				return
+			}
+			// Nothing wrong was kept: with the registry in order again it works.
+			broken.Store(nil)
+			if _, err := s.Pull(t.Context(), host+tt.ref, amd64); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
+	}
+}
+
+// A connection that breaks once does not fail a pull.
+func TestPullTriesAgain(t *testing.T) {
+	var failed atomic.Bool
+	host := faulty(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") && failed.CompareAndSwap(false, true) {
+			w.Header().Set("Content-Length", "1000000")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	img := oneFile(t, "x")
+	push(t, host+"/app:1", img)
+	failed.Store(false)
+	if _, err := newStore(t).Pull(t.Context(), host+"/app:1", amd64); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPullTLS(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Cleanup(server.Close)
+	_, err := newStore(t).Pull(t.Context(), strings.TrimPrefix(server.URL, "https://")+"/app:1", amd64)
+	if err == nil || !strings.Contains(err.Error(), "certificate that this host does not trust") {
+		t.Errorf("self-signed: %v", err)
+	}
+}
+
+func TestPullCanceled(t *testing.T) {
+	host, _ := serve(t)
+	push(t, host+"/app:1", oneFile(t, "x"))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := newStore(t).Pull(ctx, host+"/app:1", amd64); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestPullRefusesHostileImages(t *testing.T) {
+	host, _ := serve(t)
+	push(t, host+"/app:1", imageOf(t, tarOf(t, f("../../etc/passwd", ""))))
+	s := newStore(t)
+	_, err := s.Pull(t.Context(), host+"/app:1", amd64)
+	if err == nil || !strings.Contains(err.Error(), "leads out of the root") {
+		t.Errorf("error %v", err)
+	}
+	b := tarOf(t, f("a", "A"))
+	push(t, host+"/app:2", withLayers(t, layerOf(tarOf(t, f("b", "B")), b)))
+	if _, err := s.Pull(t.Context(), host+"/app:2", amd64); err == nil || !strings.Contains(err.Error(), "diff id") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := s.Pull(t.Context(), host+"/app:2", amd64); err == nil || !strings.Contains(err.Error(), "diff id") {
+		t.Errorf("second time: %v", err)
+	}
+	foreign := static.NewLayer([]byte("windows"), types.DockerForeignLayer)
+	img, err := mutate.Append(linuxImage(t, "amd64", v1.Config{}), mutate.Addendum{Layer: foreign, URLs: []string{"https://example.invalid/layer"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	push(t, host+"/app:3", img)
+	if _, err := s.Pull(t.Context(), host+"/app:3", amd64); err == nil || !strings.Contains(err.Error(), "foreign layer") || !strings.Contains(err.Error(), "example.invalid") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestStoreMendsItself(t *testing.T) {
+	host, server := serve(t)
+	push(t, host+"/app:1", oneFile(t, "x"))
+	s := newStore(t)
+	img, err := s.Pull(t.Context(), host+"/app:1", amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, _ := img.Layers()
+	digest, _ := layers[0].Digest()
+	path := s.blobPath(digest)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The size is right, the bytes are not: named when it is read.
+	bad := append([]byte{}, good...)
+	bad[len(bad)-1] ^= 1
+	if err := os.WriteFile(path, bad, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = flat(t, img)
+	if err == nil || !strings.Contains(err.Error(), "is damaged; remove "+path) {
+		t.Errorf("flatten a damaged layer: %v", err)
+	}
+	// Doing so helps.
+	os.Remove(path)
+	if _, err := s.Get(t.Context(), img.Pin.Digest); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("get an image without a layer: %v", err)
+	}
+	if img, err = s.Pull(t.Context(), host+"/app:1", amd64); err != nil {
+		t.Fatal(err)
+	}
+	content(t, img)
+	// A blob cut short is fetched again without being asked.
+	if err := os.Truncate(path, 10); err != nil {
+		t.Fatal(err)
+	}
+	if img, err = s.Pull(t.Context(), host+"/app:1", amd64); err != nil {
+		t.Fatal(err)
+	}
+	content(t, img)
+	// The table of a layer is made again when it is lost or spoiled.
+	tables, _ := filepath.Glob(filepath.Join(s.dir, "headers/sha256/*"))
+	if len(tables) != 1 {
+		t.Fatalf("tables: %v", tables)
+	}
+	os.WriteFile(tables[0], []byte("nonsense\n"), 0o644)
+	content(t, img)
+	os.RemoveAll(filepath.Join(s.dir, "headers"))
+	content(t, img)
+	// And nobody needs the registry for all this.
+	server.Close()
+	if _, err := s.Get(t.Context(), img.Pin.Digest); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Get(t.Context(), "sha256:"+strings.Repeat("0", 64)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("get what is not there: %v", err)
+	}
+	if _, err := s.Get(t.Context(), "nonsense"); err == nil {
+		t.Error("get nonsense gave no error")
+	}
+}
+
+func TestStoreIsALayout(t *testing.T) {
+	host, _ := serve(t)
+	s := newStore(t)
+	img := oneFile(t, "x")
+	push(t, host+"/app:1", img)
+	if _, err := s.Pull(t.Context(), host+"/app:1", amd64); err != nil {
+		t.Fatal(err)
+	}
+	// Read back as any layout, by the reference it was pulled by.
+	again, err := newStore(t).Pull(t.Context(), "oci:"+s.dir+":docker://"+host+"/app:1", amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Pin.Digest != digestOf(t, img) {
+		t.Errorf("digest %s", again.Pin.Digest)
+	}
+	filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := d.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := fs.FileMode(0o644)
+		if d.IsDir() {
+			want = 0o755
+		}
+		if path != s.dir && info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return nil
+	})
+	if err := os.WriteFile(filepath.Join(s.dir, "oci-layout"), []byte(`{"imageLayoutVersion":"9"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(s.dir); err == nil {
+		t.Error("opened a layout of another version")
+	}
+}
+
+// Two processes, here two stores, in one directory.
+func TestStoreShared(t *testing.T) {
+	host, _ := serve(t)
+	dir := t.TempDir()
+	const n = 8
+	for i := range n {
+		push(t, fmt.Sprintf("%s/app:%d", host, i), oneFile(t, fmt.Sprint(i)))
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		s, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			wg.Go(func() {
+				if _, err := s.Pull(t.Context(), fmt.Sprintf("%s/app:%d", host, i), amd64); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	var index v1.IndexManifest
+	b, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &index); err != nil || len(index.Manifests) != n {
+		t.Errorf("index.json has %d entries, error %v", len(index.Manifests), err)
+	}
+}
+
+func tarDirectory(t testing.TB, dir string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "archive.tar")
+	if out, err := exec.Command("tar", "-C", dir, "-cf", file, ".").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v: %s", err, out)
+	}
+	return file
+}
+
+func TestPullLayouts(t *testing.T) {
+	dir := t.TempDir()
+	p, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := oneFile(t, "one"), oneFile(t, "two")
+	tagged := func(tag string) layout.Option {
+		return layout.WithAnnotations(map[string]string{annotationRef: tag})
+	}
+	if err := p.AppendImage(one, tagged("1")); err != nil {
+		t.Fatal(err)
+	}
+	archive := tarDirectory(t, dir)
+	for _, ref := range []string{"oci:" + dir, "oci:" + dir + ":1", "oci-archive:" + archive, "oci-archive:" + archive + ":1", "oci:" + dir + "@" + digestOf(t, one)} {
+		got, err := newStore(t).Pull(t.Context(), ref, amd64)
+		if err != nil {
+			t.Errorf("%s: %v", ref, err)
+		} else if got.Pin.Digest != digestOf(t, one) || got.Pin.Reference != ref || content(t, got) != `file 0 644 0:0 "one"` {
+			t.Errorf("%s: %+v", ref, got.Pin)
+		}
+	}
+	if err := p.AppendImage(two, tagged("2")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AppendIndex(indexOf(t, types.OCIImageIndex, "linux/amd64", "linux/arm64"), tagged("many")); err != nil {
+		t.Fatal(err)
+	}
+	archive = tarDirectory(t, dir)
+	compressed := filepath.Join(t.TempDir(), "a.tar.gz")
+	b, err := os.ReadFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(compressed, gzipped(t, b), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, prefix := range []string{"oci:" + dir, "oci-archive:" + archive, "oci-archive:" + compressed} {
+		for suffix, want := range map[string]string{
+			":2": `"two"`, ":many": `"linux/amd64"`, "@" + digestOf(t, two): `"two"`,
+			":3": "error: no image is tagged 3; there is 1, 2, many", "": "error: there are several images; name one by its tag: 1, 2, many",
+			"@sha256:" + strings.Repeat("0", 64): "error: manifest sha256:000",
+		} {
+			img, err := newStore(t).Pull(t.Context(), prefix+suffix, amd64)
+			text := fmt.Sprint("error: ", err)
+			if err == nil {
+				text = content(t, img)
+			}
+			if want, isError := strings.CutPrefix(want, "error: "); !strings.Contains(text, want) || isError != (err != nil) {
+				t.Errorf("%s: %s, want %s", prefix+suffix, text, want)
+			}
+		}
+	}
+	// A blob that is not what index.json says.
+	layers, _ := two.Layers()
+	digest, _ := layers[0].Digest()
+	path := filepath.Join(dir, "blobs/sha256", digest.Hex)
+	os.Chmod(path, 0o644)
+	if err := os.Truncate(path, 5); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newStore(t).Pull(t.Context(), "oci:"+dir+":2", amd64); err == nil || !strings.Contains(err.Error(), "truncated: 5 of") {
+		t.Errorf("truncated blob: %v", err)
+	}
+}
+
+func TestPullDockerArchive(t *testing.T) {
+	config := `{"os":"linux","architecture":"amd64","config":{"Cmd":["/x"]},"rootfs":{"type":"layers","diff_ids":["%s","%s"]}}`
+	layer := tarOf(t, f("file", "x"))
+	digest, _, _ := v1.SHA256(strings.NewReader(string(layer)))
+	config = fmt.Sprintf(config, digest, digest)
+	files := []file{
+		f("manifest.json", `[{"Config":"abc.json","RepoTags":["app:1"],"Layers":["l1/layer.tar","l2/layer.tar"]},{"Config":"none","RepoTags":["app:2"],"Layers":[]}]`),
+		f("abc.json", config), dir("l1/"), {Name: "l1/layer.tar", Body: string(layer)}, symlink("l2/layer.tar", "../l1/layer.tar"),
+	}
+	path := filepath.Join(t.TempDir(), "app.tar")
+	if err := os.WriteFile(path, tarOf(t, files...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := newStore(t)
+	first, err := s.Pull(t.Context(), "docker-archive:"+path+":app:1", amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if content(t, first) != `file 0 644 0:0 "x"` {
+		t.Errorf("image holds %s", content(t, first))
+	}
+	// Layers that are compressed have the same diff ids, and docker.io/library
+	// goes without saying.
+	files[3].Body = string(gzipped(t, layer))
+	if err := os.WriteFile(path, gzipped(t, tarOf(t, files...)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	second, err := s.Pull(t.Context(), "docker-archive:"+path+":docker.io/library/app:1", amd64)
+	if err != nil || content(t, second) != `file 0 644 0:0 "x"` {
+		t.Errorf("compressed: %v", err)
+	}
+	for ref, want := range map[string]string{
+		path:                         "several images; name one by its tag: app:1, app:2",
+		path + ":app:3":              "no image is tagged app:3",
+		path + ":app:2":              "open none in the archive",
+		path + ".no":                 "no such file",
+		filepath.Dir(path):           "is a directory",
+		"/dev/null":                  "no manifest.json",
+		"/proc/self/exe":             "not a tar archive",
+		filepath.Dir(path) + "/../x": "no such file",
+	} {
+		if _, err := s.Pull(t.Context(), "docker-archive:"+ref, amd64); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %s", ref, err, want)
+		}
+	}
+}
+
+func TestPullRootfs(t *testing.T) {
+	plain := tarOf(t, dir("./"), f("./file", "x"), hardlink("./link", "./file"))
+	tmp := t.TempDir()
+	write := func(name string, b []byte) string {
+		path := filepath.Join(tmp, name)
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return "rootfs:" + path
+	}
+	s := newStore(t)
+	var pins []string
+	for _, ref := range []string{write("a.tar", plain), write("a.tar.gz", gzipped(t, plain)), write("a.tar.zst", zstded(t, plain))} {
+		img, err := s.Pull(t.Context(), ref, amd64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(img.Pin.Platform, "linux/amd64") || img.Pin.Reference != ref {
+			t.Errorf("pin %+v", img.Pin)
+		}
+		pins = append(pins, img.Pin.Digest)
+		if diff := cmp.Diff([]string{"./ 5 755 0:0", `file 0 644 0:0 "x"`, "link 1 644 0:0 -> file"}, must(flat(t, img))); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if pins[0] != pins[1] || pins[1] != pins[2] {
+		t.Errorf("the pin depends on the compression: %v", pins)
+	}
+	for ref, want := range map[string]string{
+		"rootfs:" + tmp + "/none.tar":                        "no such file",
+		write("cut.tar", plain[:len(plain)-1024]):            "does not end in two blocks of zeros",
+		write("cut.tar.gz", gzipped(t, plain)[:100]):         "truncated",
+		write("short", []byte("x")):                          "not a tar",
+		write("text", []byte(strings.Repeat("text ", 1000))): "not a tar",
+		write("zeros", make([]byte, 10240)):                  "holds nothing",
+		write("wh.tar", tarOf(t, f(".wh.a", ""))):            `entry ".wh.a": names that begin with ".wh."`,
+		write("evil.tar", tarOf(t, f("../a", ""))):           "leads out of the root",
+	} {
+		if _, err := s.Pull(t.Context(), ref, amd64); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %s", ref, err, want)
+		}
+	}
+}
+
+func TestPullRootfsDirectory(t *testing.T) {
+	dir := t.TempDir()
+	os.MkdirAll(filepath.Join(dir, "etc/empty"), 0o755)
+	os.WriteFile(filepath.Join(dir, "etc/b"), []byte("B"), 0o600)
+	os.Link(filepath.Join(dir, "etc/b"), filepath.Join(dir, "a"))
+	os.Symlink("../nowhere", filepath.Join(dir, "etc/l"))
+	s := newStore(t)
+	img, err := s.Pull(t.Context(), "rootfs:"+dir, amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
+	var got []string
+	for _, line := range must(flat(t, img)) {
+		if !strings.HasPrefix(line, "./ ") {
+			got = append(got, strings.ReplaceAll(line, owner, "me"))
+		}
+	}
+	want := []string{`a 0 600 me "B"`, `etc/ 5 755 me`, `etc/b 1 600 me -> a`, `etc/empty/ 5 755 me`, `etc/l 2 777 me -> ../nowhere`}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	again, err := s.Pull(t.Context(), "rootfs:"+dir, amd64)
+	if err != nil || again.Pin != img.Pin {
+		t.Errorf("the second time: %+v, %v", again.Pin, err)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
