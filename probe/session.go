@@ -42,6 +42,9 @@ func Accept(ctx context.Context, ports []io.ReadWriteCloser) (*Session, error) {
 			}
 		}()
 	}
+	if len(ports) == 0 {
+		return nil, errors.New("wait for the agent: the machine has no port")
+	}
 	var errs []error
 	for range ports {
 		select {

@@ -4,7 +4,6 @@ package agent
 
 import (
 	"errors"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,13 +12,17 @@ import (
 // (syslog(3)). The agent makes it, the container's stage binds it to its name
 // in the container, both hold the same socket.
 type logSocket struct {
-	fd      int
-	closing atomic.Bool
+	fd int
 }
 
 func newLogSocket() (*logSocket, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
+		return nil, err
+	}
+	// A datagram then has its sender's credentials with it, an empty one too.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		_ = unix.Close(fd)
 		return nil, err
 	}
 	return &logSocket{fd: fd}, nil
@@ -38,13 +41,14 @@ func bindLog(fd int, path string) error {
 // senders end them with, until finish is called and nothing is left. A datagram
 // longer than buf is cut.
 func (l *logSocket) receive(buf []byte, message func([]byte)) {
+	credentials := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
-		n, _, err := unix.Recvfrom(l.fd, buf, 0)
+		n, control, _, _, err := unix.Recvmsg(l.fd, buf, credentials, 0)
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return
-		case n == 0 && l.closing.Load():
+		case n == 0 && control == 0: // no datagram: it has been shut down
 			return
 		case n > 0:
 			message(trimMessage(buf[:n]))
@@ -54,7 +58,6 @@ func (l *logSocket) receive(buf []byte, message func([]byte)) {
 
 // finish makes receive return after what has been sent so far.
 func (l *logSocket) finish() {
-	l.closing.Store(true)
 	// Receivers get what is queued first, then 0 bytes (shutdown(2)).
 	_ = unix.Shutdown(l.fd, unix.SHUT_RD)
 }

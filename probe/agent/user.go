@@ -28,7 +28,7 @@ func resolveUser(config specs.User, passwd, group string) (identity, error) {
 			id.groups = append(id.groups, int(g))
 		}
 		// Only for the home directory: numbers are what they are.
-		if u, err := user.GetExecUserPath(fmt.Sprint(config.UID), nil, passwd, group); err == nil {
+		if u, err := user.GetExecUserPath(fmt.Sprint(config.UID), &user.ExecUser{Home: "/"}, passwd, group); err == nil {
 			id.home = u.Home
 			if len(id.groups) == 0 {
 				id.groups = u.Sgids
