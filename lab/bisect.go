@@ -410,9 +410,9 @@ func (t Tested) took() string {
 
 // finish fills in what the journal knows.
 func (b *bisection) finish() {
-	l := search.Log{Bad: b.entry(b.result.Bad)}
+	h := search.History{Bad: logged(b.result.Bad)}
 	for _, c := range b.result.Good {
-		l.Good = append(l.Good, b.entry(c))
+		h.Good = append(h.Good, logged(c))
 	}
 	for _, r := range b.journal.records {
 		if r.Tested == nil {
@@ -420,23 +420,20 @@ func (b *bisection) finish() {
 		}
 		b.result.Tested = append(b.result.Tested, *r.Tested)
 		if r.Tested.Role == RoleStep {
-			l.Steps = append(l.Steps, search.LogStep{Entry: b.entry(r.Tested.Commit), Mark: searchMark(r.Tested.Mark)})
+			h.Tested = append(h.Tested, search.Tested{Commit: logged(r.Tested.Commit), Mark: searchMark(r.Tested.Mark)})
 		}
 	}
 	if b.result.Culprit != nil {
-		e := b.entry(*b.result.Culprit)
-		l.Culprit = &e
+		h.Culprit = logged(*b.result.Culprit)
 	}
 	for _, c := range b.result.Suspects {
-		l.Suspects = append(l.Suspects, b.entry(c))
+		h.Suspects = append(h.Suspects, logged(c))
 	}
-	b.result.Log = l.String()
+	b.result.Log = search.Log(h)
 	b.result.Elapsed = time.Since(b.start)
 }
 
-func (b *bisection) entry(c kernel.Commit) search.LogEntry {
-	return search.LogEntry{ID: c.Hash, Title: c.Title}
-}
+func logged(c kernel.Commit) search.Commit { return search.Commit{ID: c.Hash, Title: c.Title} }
 
 // name is how a commit is spoken of: 1a2b3c4d5e6f ("title").
 func name(c kernel.Commit) string { return fmt.Sprintf("%s (%q)", short(c.Hash), oneLine(c.Title)) }

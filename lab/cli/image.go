@@ -24,12 +24,15 @@ container engine; the same images give the same bytes.
 EXAMPLE
    lab image build --load app=docker://127.0.0.1:5000/app:1 --load db=rootfs:db.tar -o disk.img`,
 			Flags: slices.Concat(imageFlags(), []cli.Flag{
-				&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the image to `FILE`", Required: true, Category: catOutput},
+				&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the image to `FILE`", Category: catOutput},
 				jsonFlag(),
 			}),
 			Action: func(c *cli.Context) error {
 				if c.Args().Present() {
 					return usagef("unexpected argument %q", c.Args().First())
+				}
+				if c.String("output") == "" {
+					return usagef("no output: name a file with --output FILE")
 				}
 				images, err := loads(c)
 				if err != nil {

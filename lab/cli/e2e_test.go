@@ -1,0 +1,381 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"lab/lab"
+	"lab/lab/demo"
+)
+
+// needE2E is for tests that boot real kernels. Their tools are not optional:
+// what is missing fails.
+func needE2E(t *testing.T) {
+	t.Helper()
+	if os.Getenv("LAB_E2E") == "" {
+		t.Skip("set LAB_E2E=1: boots real kernels")
+	}
+}
+
+// debianKernel downloads the distribution's present cloud kernel.
+func debianKernel(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("apt-cache", "depends", "linux-image-cloud-amd64").Output()
+	if err != nil {
+		t.Fatalf("find the cloud kernel's package: %v", err)
+	}
+	pkg := regexp.MustCompile(`linux-image-\S+-cloud-amd64`).FindString(strings.SplitN(string(out), "\n", 2)[1])
+	dir := t.TempDir()
+	cmd := exec.Command("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", pkg)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("download %s: %v\n%s", pkg, err, out)
+	}
+	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
+	if err != nil || len(debs) != 1 {
+		t.Fatalf("downloaded %v, %v", debs, err)
+	}
+	return debs[0]
+}
+
+// serve runs a registry on 127.0.0.1 and pushes an image to it.
+func serve(t *testing.T, repository string, img v1.Image) (reference string) {
+	t.Helper()
+	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(s.Close)
+	reference = strings.TrimPrefix(s.URL, "http://") + "/" + repository
+	ref, err := name.ParseReference(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(ref, img); err != nil {
+		t.Fatal(err)
+	}
+	return "docker://" + reference
+}
+
+// probeImage is the demo's image: lab itself, as auditprobe.
+func probeImage(t *testing.T) v1.Image {
+	t.Helper()
+	img, err := demo.Image(filepath.Join(labDir, "lab"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// TestRun boots Debian's kernel with containers, by scripts. $KERNEL is its
+// package, $FS a root file system with busybox, $AUDIT an image in a registry.
+func TestRun(t *testing.T) {
+	needE2E(t)
+	kernel := debianKernel(t)
+	fs := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(fs, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Fatalf("%v: run lab doctor --install", err)
+	}
+	if err := os.WriteFile(filepath.Join(fs, "bin/busybox"), busybox, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, applet := range []string{"sh", "true", "false", "sleep", "id", "logger", "cat", "echo", "seq"} {
+		if err := os.Symlink("busybox", filepath.Join(fs, "bin", applet)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	audit := serve(t, "audit:1", probeImage(t))
+	home := t.TempDir() // one cache for all scripts, as a user has it
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/e2e",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("KERNEL", kernel)
+			e.Setenv("FS", fs)
+			e.Setenv("AUDIT", audit)
+			return setupScript(e, home)
+		},
+		Cmds: commands,
+	})
+}
+
+// TestDemo runs the whole story on the distribution's kernel source, from an
+// empty cache, and then what rests on the kernels that it built.
+func TestDemo(t *testing.T) {
+	needE2E(t)
+	home := t.TempDir()
+	cold := demoRun(t, home)
+	if n := built(cold.Bisection); n == 0 {
+		t.Error("the cold demo built no kernel")
+	}
+	t.Run("warm", func(t *testing.T) {
+		warm := demoRun(t, home)
+		if n := built(warm.Bisection); n != 0 {
+			t.Errorf("the warm demo built %d kernels again", n)
+		}
+		if warm.Bisection.Log != cold.Bisection.Log {
+			t.Errorf("bisect log differs:\n%s\n%s", cold.Bisection.Log, warm.Bisection.Log)
+		}
+	})
+	t.Run("bundle", func(t *testing.T) { testBundle(t, home, cold) })
+	t.Run("kill", func(t *testing.T) { testKill(t, home, cold) })
+	t.Run("ends", func(t *testing.T) { testEnds(t, home, cold) })
+	t.Run("git bisect run", func(t *testing.T) { testGitBisectRun(t, home, cold) })
+}
+
+// labCmd is lab in a home of its own.
+func labCmd(home string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(labDir, "lab"), args...)
+	cmd.Dir = home
+	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home+"/.cache", "XDG_STATE_HOME="+home+"/.local/state")
+	return cmd
+}
+
+// runLab runs lab and wants an exit code of it.
+func runLab(t *testing.T, home string, want int, args ...string) (stdout, stderr string) {
+	t.Helper()
+	cmd := labCmd(home, args...)
+	var o, e bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &o, &e
+	err := cmd.Run()
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != want {
+		t.Fatalf("lab %s: %v, want exit status %d\n%s\n%s", strings.Join(args, " "), err, want, o.String(), e.String())
+	}
+	return o.String(), e.String()
+}
+
+func demoRun(t *testing.T, home string) demoResult {
+	t.Helper()
+	stdout, stderr := runLab(t, home, ExitGood, "demo", "--json")
+	var r demoResult
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+		t.Fatalf("%v in %s", err, stdout)
+	}
+	if r.Bisection.Culprit.Hash != r.Planted || r.Reproduction.Outcome != lab.Same {
+		t.Errorf("found %s, planted %s, reproduction %s", r.Bisection.Culprit.Hash, r.Planted, r.Reproduction.Outcome)
+	}
+	skips := 0
+	for _, x := range r.Bisection.Tested {
+		if x.Mark == lab.Skip {
+			skips++
+		}
+	}
+	t.Logf("%d tests, %d skipped, %d built, %s\n%s", len(r.Bisection.Tested), skips, built(r.Bisection), r.Elapsed, stderr)
+	return r
+}
+
+func built(b lab.Bisection) int {
+	n := 0
+	for _, x := range b.Tested {
+		if !x.Cached {
+			n++
+		}
+	}
+	return n
+}
+
+// testBundle reruns the demo's bundle where nothing but the bundle is left, by
+// lab and by its own script, and sees damage refused by name.
+func testBundle(t *testing.T, home string, d demoResult) {
+	bundle := filepath.Join(home, d.Bundle)
+	empty := t.TempDir()
+	stdout, _ := runLab(t, empty, ExitGood, "reproduce", bundle)
+	if !strings.HasSuffix(stdout, "\nsame\n") {
+		t.Errorf("reproduce says %s", stdout)
+	}
+
+	dir := t.TempDir()
+	if out, err := exec.Command("tar", "xf", bundle, "-C", dir).CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v\n%s", err, out)
+	}
+	sh := exec.Command("./reproduce.sh")
+	sh.Dir = dir
+	sh.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
+	out, err := sh.CombinedOutput()
+	if err != nil || !regexp.MustCompile(`(?m)^.*\bsame\b`).Match(out) {
+		t.Errorf("reproduce.sh: %v\n%s", err, out)
+	}
+	report, err := os.ReadFile(filepath.Join(dir, "REPORT.txt"))
+	if err != nil || len(report) > 100_000 || !bytes.Contains(report, []byte("#regzbot introduced: "+d.Planted)) {
+		t.Errorf("REPORT.txt: %v, %d bytes\n%s", err, len(report), report)
+	}
+	for _, secret := range []string{home, labDir} {
+		if out, err := exec.Command("grep", "-rlF", "--", secret, dir).Output(); err == nil {
+			t.Errorf("the bundle names %s in %s", secret, out)
+		}
+	}
+
+	whole, err := os.ReadFile(bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, damaged := range map[string][]byte{
+		"flipped":   flip(whole, len(whole)/2),
+		"truncated": whole[:len(whole)*2/3],
+		"longer":    append(bytes.Clone(whole), make([]byte, 1024)...),
+	} {
+		file := filepath.Join(dir, what+".tar")
+		if err := os.WriteFile(file, damaged, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, stderr := runLab(t, empty, ExitFailure, "reproduce", file); !strings.Contains(stderr, file) {
+			t.Errorf("%s: %s", what, stderr)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(empty, ".cache/lab/quarantine/*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left in quarantine: %v, %v", left, err)
+	}
+}
+
+func flip(b []byte, at int) []byte {
+	b = bytes.Clone(b)
+	b[at] ^= 1
+	return b
+}
+
+// demoBisect is the demo's bisect as a user would type it.
+func demoBisect(home string, d demoResult, ref, dir string) []string {
+	return []string{"bisect", "--repo", demoRepo(home), "--good", d.Bisection.Good[0].Hash, "--bad", d.Bisection.Bad.Hash,
+		"--config", "tiny", "--image", ref, "--cap-drop", "AUDIT_WRITE", "--memory", "512", "--dir", dir, "--json"}
+}
+
+func demoRepo(home string) string {
+	found, _ := filepath.Glob(filepath.Join(home, ".cache/lab/demo/*.git"))
+	return strings.Join(found, " ")
+}
+
+// testKill kills a bisect with SIGKILL again and again, after each verdict,
+// and wants the same answer as without, no commit tested twice, and no QEMU
+// left behind.
+func testKill(t *testing.T, home string, d demoResult) {
+	dir := filepath.Join(t.TempDir(), "state")
+	args := demoBisect(home, d, serve(t, "audit:1", probeImage(t)), dir)
+	kills := 0
+	for {
+		stdout, killed := runUntilVerdict(t, home, args)
+		if killed {
+			kills++
+			continue
+		}
+		var b lab.Bisection
+		if err := json.Unmarshal([]byte(stdout), &b); err != nil {
+			t.Fatalf("%v in %s", err, stdout)
+		}
+		if b.Culprit == nil || b.Culprit.Hash != d.Planted || b.Log != d.Bisection.Log {
+			t.Errorf("after %d kills: %s\nwant %s\n%s", kills, b.Log, d.Planted, d.Bisection.Log)
+		}
+		seen := make(map[string]bool)
+		for _, x := range b.Tested {
+			key := x.Commit.Hash + fmt.Sprint(x.Role == lab.RoleConfirm)
+			if seen[key] {
+				t.Errorf("%s was tested twice", x.Commit.Hash)
+			}
+			seen[key] = true
+		}
+		if kills < 3 {
+			t.Errorf("only %d kills: the bisect was too short to show anything", kills)
+		}
+		t.Logf("%d kills, %d tests", kills, len(b.Tested))
+		return
+	}
+}
+
+// runUntilVerdict runs lab and kills it when it has told a verdict that is not
+// one of an earlier run.
+func runUntilVerdict(t *testing.T, home string, args []string) (stdout string, killed bool) {
+	t.Helper()
+	cmd := labCmd(home, args...)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	verdict := regexp.MustCompile(`^  (good|bad|skip): `)
+	lines := bufio.NewScanner(stderr)
+	var said strings.Builder
+	for lines.Scan() {
+		said.WriteString(lines.Text() + "\n")
+		if verdict.MatchString(lines.Text()) {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			killed = true
+		}
+	}
+	if err := cmd.Wait(); err != nil && !killed {
+		t.Fatalf("lab: %v\n%s", err, said.String())
+	}
+	return out.String(), killed
+}
+
+// testEnds gives ends that do not show what they should.
+func testEnds(t *testing.T, home string, d demoResult) {
+	ref := serve(t, "audit:1", probeImage(t))
+	g, b := d.Bisection.Good[0].Hash, d.Bisection.Culprit.Hash
+	common := []string{"bisect", "--repo", demoRepo(home), "--config", "tiny", "--cap-drop", "AUDIT_WRITE", "--memory", "512", "--image", ref}
+	bothBad := append(common, "--good", b, "--bad", d.Bisection.Bad.Hash)
+	if stdout, _ := runLab(t, home, ExitSkip, bothBad...); !strings.Contains(stdout, "the good end "+b[:12]) || !strings.Contains(stdout, "not good but bad") {
+		t.Errorf("both ends bad: %s", stdout)
+	}
+	swapped := append(common, "--good", d.Bisection.Bad.Hash, "--bad", g)
+	if _, stderr := runLab(t, home, ExitFailure, swapped...); !strings.Contains(stderr, "swapped") {
+		t.Errorf("swapped: %s", stderr)
+	}
+}
+
+// testGitBisectRun lets git itself search, with lab run as the judge.
+func testGitBisectRun(t *testing.T, home string, d demoResult) {
+	ref := serve(t, "audit:1", probeImage(t))
+	clone := filepath.Join(t.TempDir(), "linux")
+	git := func(args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(context.Background(), "git", args...)
+		cmd.Dir = filepath.Dir(clone)
+		if args[0] != "clone" {
+			cmd.Dir = clone
+		}
+		cmd.Env = append(labCmd(home).Env, "PATH="+labDir+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	git("clone", "-q", "--shared", "--no-checkout", demoRepo(home), clone)
+	git("bisect", "start", "--no-checkout", d.Bisection.Bad.Hash, d.Bisection.Good[0].Hash)
+	out := git("bisect", "run", "lab", "run", "--repo", ".", "--commit", "BISECT_HEAD", "--config", "tiny", "--image", ref, "--cap-drop", "AUDIT_WRITE", "--memory", "512")
+	if !strings.Contains(out, d.Planted+" is the first bad commit") {
+		t.Errorf("git bisect run: %s", out)
+	}
+	git("bisect", "reset", d.Bisection.Bad.Hash)
+	log := filepath.Join(t.TempDir(), "bisect.log")
+	if err := os.WriteFile(log, []byte(d.Bisection.Log), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := git("bisect", "replay", log); !strings.Contains(out, d.Planted) {
+		t.Errorf("git bisect replay: %s\nof %s", out, d.Bisection.Log)
+	}
+}
