@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"lab/disk/ext4"
@@ -78,11 +79,16 @@ func writeImage(ctx context.Context, f *os.File, s Spec) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	digest, err := digestSparse(ctx, f, size)
-	if err != nil {
-		return Image{}, err
-	}
-	return Image{Digest: digest, Size: size}, nil
+	// Reading the file for its digest takes about as long as the disk needs to
+	// get it, so both at once. The sync before the rename finds nothing to do.
+	image := Image{Size: size}
+	var both errgroup.Group
+	both.Go(f.Sync)
+	both.Go(func() (err error) {
+		image.Digest, err = digestSparse(ctx, f, size)
+		return err
+	})
+	return image, both.Wait()
 }
 
 func addContainer(ctx context.Context, fsys *ext4.Writer, c Container, s Spec) error {

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -31,10 +32,10 @@ type File struct {
 
 // The type bits of st_mode (inode(7)).
 const (
+	modeType    = 0o170000
 	modeSocket  = 0o140000
 	modeSymlink = 0o120000
 	modeRegular = 0o100000
-	modeBlock   = 0o060000
 	modeDir     = 0o040000
 	modeChar    = 0o020000
 	modeFIFO    = 0o010000
@@ -155,7 +156,7 @@ func (c *cpioWriter) add(f File) error {
 
 func (c *cpioWriter) addRegular(f File, mode uint32) error {
 	if f.Data != nil || f.Source == "" {
-		return c.entry(f.Path, mode, 0, 0, int64(len(f.Data)), strings.NewReader(string(f.Data)))
+		return c.entry(f.Path, mode, 0, 0, int64(len(f.Data)), bytes.NewReader(f.Data))
 	}
 	src, err := os.Open(f.Source)
 	if err != nil {
@@ -180,7 +181,7 @@ func (c *cpioWriter) entry(name string, mode, rmajor, rminor uint32, size int64,
 	}
 	c.ino++
 	links := 1
-	if mode&modeDir == modeDir && mode&modeRegular == 0 {
+	if mode&modeType == modeDir {
 		links = 2
 	}
 	c.printf("070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
