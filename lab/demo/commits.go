@@ -143,12 +143,12 @@ Who may send what is decided when the message arrives, by the capabilities of it
 		}},
 	},
 	{
-		Title: "lib/memweight: take the remainder for the bytes that are left",
-		Body:  `Subtracting what was just divided is a roundabout way to say it.`,
+		Title: "fs: filesystems: say how many names fitted",
+		Body:  `When the list of block device file systems does not fit, the warning leaves one guessing which of them the kernel will still try for its root.`,
 		Edits: []edit{{
-			"lib/memweight.c",
-			"\t\tbytes -= longs * sizeof(long);\n",
-			"\t\tbytes %= sizeof(long);\n",
+			"fs/filesystems.c",
+			`pr_warn("%s: truncating file system list\n", __func__);`,
+			`pr_warn("%s: only %d names fit\n", __func__, count);`,
 		}},
 	},
 	{
