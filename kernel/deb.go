@@ -144,24 +144,24 @@ func walkTar(m member, limit int64, visit func(name string, h *tar.Header, r io.
 	defer plain.Close()
 	limited := &io.LimitedReader{R: plain, N: limit}
 	archive := tar.NewReader(limited)
-	for n := 0; ; n++ {
-		h, err := archive.Next()
-		if err == io.EOF {
-			return nil
+	for n := 0; err == nil; n++ {
+		var h *tar.Header
+		if h, err = archive.Next(); err != nil {
+			break
 		}
-		if err == nil && n == maxEntries {
-			err = fmt.Errorf("more than %d entries", maxEntries)
+		if n == maxEntries {
+			return fmt.Errorf("more than %d entries", maxEntries)
 		}
-		if err == nil {
-			err = visit(strings.TrimPrefix(path.Clean("/"+h.Name), "/"), h, archive)
-		}
-		if limited.N <= 0 {
-			err = fmt.Errorf("unpacks to more than %d MiB", limit>>20)
-		}
-		if err != nil {
-			return err
-		}
+		err = visit(strings.TrimPrefix(path.Clean("/"+h.Name), "/"), h, archive)
 	}
+	if err == io.EOF {
+		// Read to its very end, where the checksum is.
+		_, err = io.Copy(io.Discard, limited)
+	}
+	if limited.N <= 0 {
+		return fmt.Errorf("unpacks to more than %d MiB", limit>>20)
+	}
+	return err
 }
 
 // readControl returns the fields of the package's control file (man 5

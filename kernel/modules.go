@@ -145,8 +145,11 @@ func parseModinfo(r io.ReaderAt) (depends, soft []string, err error) {
 		switch key {
 		case "depends":
 			for name := range strings.SplitSeq(value, ",") {
+				if name != "" && !isModuleFile(name+".ko") {
+					return nil, nil, fmt.Errorf("damaged kernel module: depends on %.80q", name)
+				}
 				if name != "" {
-					depends = append(depends, strings.ReplaceAll(name, "-", "_"))
+					depends = append(depends, moduleName(name))
 				}
 			}
 		case "softdep":
@@ -155,8 +158,8 @@ func parseModinfo(r io.ReaderAt) (depends, soft []string, err error) {
 			for word := range strings.FieldsSeq(value) {
 				if strings.HasSuffix(word, ":") {
 					before = word == "pre:"
-				} else if before {
-					soft = append(soft, strings.ReplaceAll(word, "-", "_"))
+				} else if before && isModuleFile(word+".ko") {
+					soft = append(soft, moduleName(word))
 				}
 			}
 		}

@@ -156,13 +156,16 @@ func TestRecover(t *testing.T) {
 	t.Run("crashed host", func(t *testing.T) {
 		tree := prepare(t)
 		kill(t, tree)
-		if err := os.WriteFile(filepath.Join(tree.base, "building"), []byte("another boot"), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(tree.base, "building"), []byte(compiling+" another boot"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		build(t, tree, fixed, o).compiled(t, all...)
 	})
 	t.Run("killed checkout", func(t *testing.T) {
 		tree := prepare(t)
+		if err := (&workTree{Tree: tree}).mark(checkingOut); err != nil {
+			t.Fatal(err)
+		}
 		for name, text := range map[string]string{
 			"git/index.lock": "", "git/HEAD.lock": "", // git's
 			"src/src/z.c":    "stray\n", // of a commit that was being checked out
@@ -176,6 +179,11 @@ func TestRecover(t *testing.T) {
 		b.compiled(t, "src/b.o")
 		if b.Release != "6.1.0-fake" {
 			t.Errorf("release %q", b.Release)
+		}
+		for _, name := range []string{"src/src/z.c", "src/.stray"} {
+			if _, err := os.Stat(filepath.Join(tree.base, name)); err == nil {
+				t.Errorf("%s is still there", name)
+			}
 		}
 	})
 	for name, damage := range map[string]func(tree *Tree) error{

@@ -44,22 +44,9 @@ func (w *workTree) make(ctx context.Context, hash string, r request) (Kernel, *F
 	if err := os.MkdirAll(w.src(), 0o755); err != nil {
 		return Kernel{}, nil, err
 	}
-	if err := w.recover(ctx); err != nil {
+	if err := w.recover(); err != nil {
 		return Kernel{}, nil, fmt.Errorf("recover the work tree: %w", err)
 	}
-	marker := filepath.Join(w.base, "building")
-	if err := renameio.WriteFile(marker, []byte(bootID()), 0o644); err != nil {
-		return Kernel{}, nil, err
-	}
-	k, f, err := w.checkOutAndBuild(ctx, hash, r)
-	// make, told to end, removes what it was making. Killed, it cannot.
-	if errors.Is(err, ErrInterrupted) {
-		return Kernel{}, nil, err
-	}
-	return k, f, errors.Join(err, os.Remove(marker))
-}
-
-func (w *workTree) checkOutAndBuild(ctx context.Context, hash string, r request) (Kernel, *Failure, error) {
 	state := w.readState()
 	if state.Toolchain != nil && !slices.Equal(state.Toolchain, w.tools.identity) {
 		// Older kernels' makefiles do not notice a new compiler.
@@ -67,14 +54,43 @@ func (w *workTree) checkOutAndBuild(ctx context.Context, hash string, r request)
 			return Kernel{}, nil, err
 		}
 	}
+	if err := w.mark(checkingOut); err != nil {
+		return Kernel{}, nil, err
+	}
 	if err := w.checkout(ctx, hash); err != nil {
 		return Kernel{}, nil, err
 	}
+	if err := w.mark(compiling); err != nil {
+		return Kernel{}, nil, err
+	}
+	k, f, err := w.twice(ctx, r)
+	// make, told to end, removes what it was making. Killed, it cannot.
+	if errors.Is(err, ErrInterrupted) {
+		return Kernel{}, nil, err
+	}
+	return k, f, errors.Join(err, os.Remove(w.marker()))
+}
+
+// What a marker says is going on.
+const (
+	checkingOut = "checkout"
+	compiling   = "make"
+)
+
+func (w *workTree) marker() string { return filepath.Join(w.base, "building") }
+
+// mark leaves word for recover.
+func (w *workTree) mark(phase string) error {
+	return renameio.WriteFile(w.marker(), []byte(phase+" "+bootID()), 0o644)
+}
+
+// twice attempts a build, and again from nothing when it fails in a way for
+// which what is left of another commit's build may be to blame.
+func (w *workTree) twice(ctx context.Context, r request) (Kernel, *Failure, error) {
 	k, f, trusted, err := w.attempt(ctx, r)
 	if err != nil || f == nil || trusted {
 		return k, f, err
 	}
-	// What is left of another commit's build may be to blame: from nothing.
 	if err := w.wipe(ctx); err != nil {
 		return Kernel{}, nil, err
 	}
@@ -275,47 +291,44 @@ func (w *workTree) wipe(ctx context.Context) error {
 	return w.git(ctx, io.Discard, "clean", "--quiet", "-d", "-ff", "-x")
 }
 
-// settled is how long before the last sign of life of a killed build a file
+// settled is how long before the last sign of life of a killed make a file
 // must have been written to be believed whole.
 const settled = 2 * time.Minute
 
 // recover mends what a lab that was killed in the middle has left: git's own
-// locks, and half-written objects. A build that was cut off by a crash of the
-// host cannot be believed at all, as anything may be missing on the disk.
-func (w *workTree) recover(ctx context.Context) error {
+// locks, files of a commit that was being checked out, which nobody knows of,
+// and half-written objects. After a crash of the host anything may be missing
+// on the disk, so nothing is believed.
+func (w *workTree) recover() error {
 	for _, name := range []string{"index.lock", "HEAD.lock", "config.lock"} {
 		if err := removeIfThere(filepath.Join(w.base, "git", name)); err != nil {
 			return err
 		}
 	}
-	marker := filepath.Join(w.base, "building")
-	boot, err := os.ReadFile(marker)
+	info, err := os.Stat(w.marker())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if string(boot) != bootID() {
-		if err := os.RemoveAll(w.src()); err != nil {
-			return err
-		}
-		if err := removeIfThere(filepath.Join(w.base, "git/index")); err != nil {
-			return err
-		}
-		return os.MkdirAll(w.src(), 0o755)
-	}
-	info, err := os.Stat(marker)
+	text, err := os.ReadFile(w.marker())
 	if err != nil {
 		return err
 	}
-	return removeUnsettled(w.src(), info.ModTime())
+	switch string(text) {
+	case checkingOut + " " + bootID():
+		return removeWritten(w.src(), info.ModTime(), 0)
+	case compiling + " " + bootID():
+		return removeWritten(w.src(), info.ModTime(), settled)
+	}
+	return errors.Join(os.RemoveAll(w.src()), removeIfThere(filepath.Join(w.base, "git/index")), os.Mkdir(w.src(), 0o755))
 }
 
-// removeUnsettled removes the files that were written since, and within
-// settled of the last one that was. Tracked files among them come back with
-// the next checkout.
-func removeUnsettled(dir string, since time.Time) error {
+// removeWritten removes the files that were written since that time; if last is
+// not 0, only those that were written within last of the newest of them.
+// Tracked files among them come back with the next checkout.
+func removeWritten(dir string, since time.Time, last time.Duration) error {
 	written := map[string]time.Time{}
 	latest := since
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -338,7 +351,7 @@ func removeUnsettled(dir string, since time.Time) error {
 		return err
 	}
 	for path, when := range written {
-		if latest.Sub(when) < settled {
+		if last == 0 || latest.Sub(when) < last {
 			if err := os.Remove(path); err != nil {
 				return err
 			}

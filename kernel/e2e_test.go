@@ -1,0 +1,209 @@
+package kernel
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"lab/kernel/kconfig"
+)
+
+func e2e(t *testing.T) {
+	t.Helper()
+	if os.Getenv("LAB_E2E") == "" {
+		t.Skip("set LAB_E2E=1: builds real kernels")
+	}
+}
+
+// realRepo makes a git repository of the distribution's kernel source, without
+// the half of it that an x86 kernel has no use for.
+func realRepo(t *testing.T) repo {
+	t.Helper()
+	sources, err := filepath.Glob("/usr/src/linux-source-*.tar.xz")
+	if err != nil || len(sources) == 0 {
+		t.Fatal("linux-source not installed: run lab doctor --install")
+	}
+	slices.Sort(sources)
+	dir := t.TempDir()
+	args := []string{"-xf", sources[len(sources)-1], "-C", dir, "--strip-components=1"}
+	for _, other := range []string{"Documentation/[a-z]*", "tools/testing", "drivers/gpu/drm/amd/include",
+		"arch/arm", "arch/arm64", "arch/mips", "arch/powerpc", "arch/sh", "arch/sparc", "arch/m68k", "arch/s390", "arch/riscv", "arch/parisc"} {
+		args = append(args, "--exclude=linux-source-*/"+other)
+	}
+	run(t, dir, "tar", args...)
+	// Debian's .gitignore ends with a line that ignores everything.
+	ignore := filepath.Join(dir, ".gitignore")
+	upstream, _, _ := strings.Cut(string(read(t, ignore)), "#\n# Debian packaging")
+	r := repo{t, dir}
+	r.write(map[string]string{".gitignore": upstream})
+	r.git("init", "-q", "-b", "main")
+	r.git("add", "-f", ".")
+	r.commit("linux")
+	return r
+}
+
+// A real kernel, of the smallest configuration, built in two directories: the
+// same bytes. Then one changed file, and a change that breaks the build.
+func TestRealKernel(t *testing.T) {
+	e2e(t)
+	r := realRepo(t)
+	first := r.git("rev-parse", "HEAD")
+	source := filepath.Join(r.dir, "kernel/panic.c")
+	text := read(t, source)
+	docs := r.change("docs", "README", "documented\n")
+	changed := r.change("changed", "kernel/panic.c", string(text)+"\nint lab_was_here(void);\nint lab_was_here(void) { return panic_timeout; }\n")
+	broken := r.change("broken", "kernel/panic.c", string(text)+"\nint lab_was_here(void) { return no_such_thing; }\n")
+
+	asked := "CONFIG_64BIT=y\nCONFIG_PRINTK=y\nCONFIG_NO_SUCH_OPTION=y\nCONFIG_LOCALVERSION=\"-lab\"\n"
+	one := open(t, t.TempDir(), r.dir)
+	k1 := build(t, one, first, fragments(asked))
+	if k1.failure != nil {
+		t.Fatalf("%+v", k1.failure)
+	}
+	t.Logf("from nothing: %d objects, release %s, %s", len(k1.objects), k1.Release, k1.Compiler)
+	if !strings.HasSuffix(k1.Release, "-lab") || !slices.Equal(k1.Missing, []string{"CONFIG_NO_SUCH_OPTION: asked for y, is absent"}) {
+		t.Errorf("release %s, missing %q", k1.Release, k1.Missing)
+	}
+	if out := run(t, one.base, "git", "--git-dir=git", "--work-tree=src", "status", "--porcelain"); out != "" {
+		t.Errorf("the build leaves files that git clean would take away:\n%s", out)
+	}
+	k2 := build(t, open(t, t.TempDir(), r.dir), first, fragments(asked))
+	if !bytes.Equal(read(t, k1.Image), read(t, k2.Image)) || !bytes.Equal(read(t, k1.SystemMap), read(t, k2.SystemMap)) || k1.Digest != k2.Digest {
+		t.Errorf("built twice: %s and %s", k1.Digest, k2.Digest)
+	}
+
+	k3 := build(t, one, docs, fragments(asked))
+	if k3.Digest != k1.Digest || len(k3.objects) > 3 {
+		t.Errorf("a commit that changes no source: %s, was %s; compiled %q", k3.Digest, k1.Digest, k3.objects)
+	}
+	k4 := build(t, one, changed, fragments(asked))
+	if k4.Digest == k1.Digest || len(k4.objects) == 0 || len(k4.objects) > 6 || !slices.Contains(k4.objects, "kernel/panic.o") {
+		t.Errorf("one file changed: %s, compiled %q", k4.Digest, k4.objects)
+	}
+	if !bytes.Contains(read(t, k4.SystemMap), []byte("lab_was_here")) {
+		t.Error("System.map does not know the new function")
+	}
+	k5 := build(t, one, broken, fragments(asked))
+	if k5.failure == nil || k5.failure.Step != "compile" || !strings.HasPrefix(k5.failure.Line, "kernel/panic.c:") || !strings.Contains(k5.failure.Line, "no_such_thing") {
+		t.Errorf("a commit that does not compile: %+v", k5.failure)
+	}
+
+	// Back to the first commit, from here and with nothing cached: the same
+	// bytes as from nothing.
+	if err := os.RemoveAll(filepath.Dir(k1.Image)); err != nil {
+		t.Fatal(err)
+	}
+	k6 := build(t, one, first, fragments(asked))
+	if k6.cached || k6.Digest != k1.Digest {
+		t.Errorf("back at the first commit: cached %v, %s, was %s", k6.cached, k6.Digest, k1.Digest)
+	}
+	t.Logf("back at the first commit: %q", k6.objects)
+
+	// The builtin fragments keep all that they ask for.
+	for _, name := range kconfig.Builtins() {
+		f, _ := kconfig.Builtin(name)
+		lost, lacks := resolve(t, one, first, f)
+		if len(lost) != 0 || len(lacks) != 0 {
+			t.Errorf("fragment %s: lost %q, lacks %q", name, lost, lacks)
+		}
+	}
+}
+
+// resolve has Kconfig make a whole configuration of a fragment.
+func resolve(t *testing.T, tree *Tree, commit string, f kconfig.Fragment) (lost []kconfig.Difference, lacks []string) {
+	t.Helper()
+	r, err := newRequest([]kconfig.Fragment{f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := lockFile(t.Context(), filepath.Join(tree.base, "lock"), "test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	w := workTree{Tree: tree, lock: lock}
+	if err := os.MkdirAll(w.out(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.checkout(t.Context(), commit); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	if err := w.configure(t.Context(), r, &buildLog{w: &log, src: w.src()}); err != nil {
+		t.Fatalf("%v\n%s", err, log.Bytes())
+	}
+	resolved, err := kconfig.Parse(bytes.NewReader(read(t, filepath.Join(w.out(), "config"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kconfig.Compare(r.config, resolved), kconfig.Guest(resolved)
+}
+
+// The distribution's own packages: the metapackage says which one has the
+// kernel, and that one has all that lab's guest needs.
+func TestRealPackage(t *testing.T) {
+	e2e(t)
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		t.Fatal("apt-get not installed: this test needs a Debian")
+	}
+	dir := t.TempDir()
+	download := func(name string) string {
+		run(t, dir, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", name)
+		files, err := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("apt-get download %s left %q, %v", name, files, err)
+		}
+		return files[0]
+	}
+	cache := t.TempDir()
+	_, err := FromPackage(t.Context(), cache, download("linux-image-cloud-amd64"))
+	if err == nil {
+		t.Fatal("the metapackage has a kernel")
+	}
+	_, name, ok := strings.Cut(err.Error(), "holds no kernel itself; it depends on ")
+	if !ok {
+		t.Fatalf("error %v, want one that names a package", err)
+	}
+	name, _, _ = strings.Cut(name, " ")
+	path := download(name)
+	k, err := FromPackage(t.Context(), cache, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if "linux-image-"+k.Release != name || !strings.HasPrefix(k.Source, "package "+name+" ") {
+		t.Errorf("package %s: release %s, source %s", name, k.Release, k.Source)
+	}
+	lacks, err := k.Lacks()
+	if err != nil || len(lacks) != 0 {
+		t.Errorf("it lacks %q, %v", lacks, err)
+	}
+	if len(k.Modules) == 0 {
+		t.Error("no modules, but Debian's virtio drivers are modules")
+	}
+	loaded := map[string]bool{}
+	for _, m := range k.Modules {
+		depends, _, err := readModinfo(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range depends {
+			if !loaded[d] {
+				t.Errorf("%s is loaded before %s, on which it depends", filepath.Base(m), d)
+			}
+		}
+		loaded[moduleName(m)] = true
+	}
+	for _, name := range wanted[:2] {
+		if !loaded[name] {
+			t.Errorf("%s is not among the modules %q", name, k.Modules)
+		}
+	}
+	again, err := FromPackage(t.Context(), cache, path)
+	if err != nil || again.Image != k.Image {
+		t.Errorf("the second time: %+v, %v", again, err)
+	}
+}
