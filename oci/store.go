@@ -150,6 +150,9 @@ func (s *Store) put(r io.Reader, want *v1.Descriptor, limit int64) (v1.Descripto
 	case want != nil && got.Digest != want.Digest:
 		return v1.Descriptor{}, fmt.Errorf("blob %s has the digest %s: the bytes are not those asked for", want.Digest, got.Digest)
 	}
+	if s.has(got) {
+		return got, nil
+	}
 	if err := f.Sync(); err != nil {
 		return v1.Descriptor{}, err
 	}

@@ -167,7 +167,10 @@ func (t *tree) applyWhiteouts(whiteouts []*entry, all []entry) error {
 	return nil
 }
 
-var errNotDirectory = errors.New("is not a directory")
+var (
+	errNotDirectory = errors.New("is not a directory")
+	errNoFile       = errors.New("does not exist")
+)
 
 // find walks to a directory without making any; nil when it does not exist.
 // Symlinks are followed inside the root, but none at a path in replaced.
@@ -257,11 +260,11 @@ func (t *tree) add(e *entry, at position, hidden *inode, aufs map[*node]bool) er
 	switch e.Type {
 	case tar.TypeLink:
 		file, err := t.file(e.Link)
-		if err != nil && hidden == nil {
-			return fmt.Errorf("hard link's target %q %w", e.Link, err)
+		if errors.Is(err, errNoFile) && hidden != nil {
+			file, err = hidden, nil
 		}
 		if err != nil {
-			file = hidden
+			return fmt.Errorf("hard link's target %q %w", e.Link, err)
 		}
 		if old != nil && old.inode == file {
 			return nil // tar writes such a link when it was given a file twice
@@ -288,7 +291,7 @@ func (t *tree) file(p string) (*inode, error) {
 		return nil, fmt.Errorf("cannot be reached: %w", err)
 	}
 	if in == nil || in.children[base] == nil {
-		return nil, errors.New("does not exist")
+		return nil, errNoFile
 	}
 	if i := in.children[base].inode; i.Type != tar.TypeDir {
 		return i, nil

@@ -1,0 +1,132 @@
+package oci
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Any bytes as layers: refused, or a stream in which every promise of Flatten
+// is kept.
+func FuzzFlatten(f *testing.F) {
+	one := tarOf(f, dir("a/"), file{Name: "a/b", Body: "B"}, symlink("l", "a"), hardlink("h", "a/b"))
+	two := tarOf(f, file{Name: "a/.wh.b"}, file{Name: "l/c", Body: "C"}, file{Name: "x/.wh..wh..opq"})
+	f.Add(one, two)
+	f.Add(gzipped(f, one), zstded(f, two))
+	f.Add(tarOf(f, file{Name: "../x"}), two)
+	f.Add(sparse(f, 1<<20), paxSparse(1<<20))
+	f.Add(tarOf(f, file{Name: strings.Repeat("n/", 200), Header: tar.Header{PAXRecords: map[string]string{"SCHILY.xattr.a": "b", "LIBARCHIVE.xattr.c": "ZA=="}}}), one)
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		img := withLayers(t, layerOf(plainOf(one), one), layerOf(plainOf(two), two))
+		r := Limits{Bytes: 4 << 20, Entries: 2000, Metadata: 1 << 20}.Flatten(t.Context(), img)
+		defer r.Close()
+		checkStream(t, r)
+	})
+}
+
+// plainOf decompresses what can be, so that the diff id is right.
+func plainOf(b []byte) []byte {
+	r, stop, err := decompress(bytes.NewReader(b))
+	if err != nil {
+		return b
+	}
+	defer stop()
+	plain, err := io.ReadAll(io.LimitReader(r, 8<<20))
+	if err != nil {
+		return b
+	}
+	return plain
+}
+
+func checkStream(t *testing.T, r io.Reader) {
+	t.Helper()
+	seen := map[string]byte{}
+	tr := tar.NewReader(r)
+	for {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			if err == tar.ErrHeader {
+				t.Fatal("the stream is not a tar")
+			}
+			return // refused
+		}
+		if _, err := io.Copy(io.Discard, tr); err != nil {
+			return
+		}
+		name := strings.TrimSuffix(h.Name, "/")
+		if name != "." && (name != path.Clean(name) || strings.HasPrefix(name, "/") || strings.HasPrefix(name, "..") && (len(name) == 2 || name[2] == '/')) {
+			t.Fatalf("name %q", h.Name)
+		}
+		if _, ok := seen[name]; ok {
+			t.Fatalf("%q comes twice", name)
+		}
+		if len(seen) == 0 && h.Name != "./" {
+			t.Fatalf("the stream begins with %q", h.Name)
+		}
+		if dir := path.Dir(name); seen[dir] != tar.TypeDir && len(seen) > 0 {
+			t.Fatalf("%q comes before its directory", name)
+		}
+		if kind, ok := seen[h.Linkname]; h.Typeflag == tar.TypeLink && (!ok || kind == tar.TypeLink || kind == tar.TypeDir) {
+			t.Fatalf("%q is a link to %q, which is not there", name, h.Linkname)
+		}
+		if strings.HasPrefix(path.Base(name), whiteout) {
+			t.Fatalf("a whiteout is left: %q", name)
+		}
+		seen[name] = h.Typeflag
+	}
+}
+
+// Layers of a few names, in every combination of types: both implementations
+// of the layer rules agree.
+func FuzzMerge(f *testing.F) {
+	f.Add([]byte("\x00\x01\x02\x03\x04\x05\xff\x06\x07\x08\x09\x0a\x0b"))
+	f.Add([]byte("abcdefghijklmnopqrstuvwxyz\xffABCDEFGHIJKLMNOPQRSTUVWXYZ\xff0123456789"))
+	names := []string{"a", "b", "c", "a/a", "a/b", "b/a", "a/b/c", "b/c/a", "a/.wh.b", ".wh.a", ".wh.b", "a/.wh..wh..opq", ".wh..wh..opq", "b/.wh.a"}
+	f.Fuzz(func(t *testing.T, program []byte) {
+		if len(program) > 200 {
+			return
+		}
+		var layers [][]file
+		var layer []file
+		for i := 0; i+1 < len(program); i += 2 {
+			if program[i] == 0xff {
+				layers, layer = append(layers, layer), nil
+				continue
+			}
+			e := file{Name: names[int(program[i])%len(names)]}
+			target := names[int(program[i+1]>>2)%8]
+			switch kind := program[i+1] & 3; {
+			case strings.Contains(e.Name, whiteout) || kind == 0:
+				e.Body = string(rune('a' + i%26))
+			case kind == 1:
+				e.Name += "/"
+				e.Mode = int64(0o700 + i%64)
+			case kind == 2:
+				e.Link = target
+			case kind == 3:
+				e.Link, e.Type = target, tar.TypeLink
+			}
+			layer = append(layer, e)
+		}
+		layers = append(layers, layer)
+		var tars [][]byte
+		for _, l := range layers {
+			tars = append(tars, tarOf(t, l...))
+		}
+		got, err := flat(t, imageOf(t, tars...))
+		if err != nil {
+			return // the other implementation refuses nothing
+		}
+		if diff := cmp.Diff(mergeAnotherWay(t, tars), got); diff != "" {
+			t.Errorf("%+v\n-other +this:\n%s", layers, diff)
+		}
+	})
+}
