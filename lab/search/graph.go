@@ -1,6 +1,10 @@
 package search
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+	"slices"
+)
 
 // graph is what is left of the candidates, renumbered.
 type graph struct {
@@ -54,38 +58,72 @@ func weights(parents [][]int) []int {
 // choose gives the commit to test, or -1 when every commit that would tell
 // something is skipped, and whether none splits the rest more evenly.
 //
-// A commit of weight w out of n is worth w*(n-w), most at the middle. After
-// skips that is multiplied by the chance that the commit can be tested, taken
-// as d/(d+l): d is the distance to the nearest skipped commit and l how far the
-// skipped ones stretch already. One broken commit is so left by a step aside,
-// and a long broken stretch by steps that grow with what is known of it.
+// A commit of weight w out of n is worth w*(n-w), most at the middle, times the
+// chance that it can be tested at all.
 func (g graph) choose() (best int, even bool) {
 	n := len(g.parents)
-	distance, length := g.fromSkipped()
+	chance := g.chances()
 	best = -1
 	bestScore, mostEven := 0.0, 0
 	for i, w := range g.weight {
 		value := w * (n - w)
 		mostEven = max(mostEven, value)
-		score := float64(value)
-		if length > 0 {
-			d := float64(distance[i])
-			score = score * d / (d + float64(length))
-		}
-		if score > bestScore {
+		if score := float64(value) * chance[i]; score > bestScore {
 			best, bestScore = i, score
 		}
 	}
 	return best, best >= 0 && g.weight[best]*(n-g.weight[best]) == mostEven
 }
 
-// fromSkipped measures every commit's distance in edges, either way, to the
-// nearest skipped one (n when there is no path), and how far the skipped
-// commits stretch, counted in weight; 0 when there are none.
-func (g graph) fromSkipped() (distance []int, length int) {
+// chances guesses for every commit the chance that it can be tested: 0 for the
+// skipped ones, 1 while there are none.
+//
+// What keeps commits from being built or booted comes in stretches, and nothing
+// is known of their length but what was seen of it. So a commit at a distance d
+// from the nearest skipped one has a chance of d/(d+l), where l is how far the
+// skipped ones stretch: one broken commit is left by a step aside, a long
+// stretch by steps that grow. Between skipped commits, with one among the
+// ancestors and one among the descendants, each skipped commit halves the
+// chance that there is anything but more of them.
+func (g graph) chances() []float64 {
+	n := len(g.parents)
+	chance := make([]float64, n)
 	if len(g.skipped) == 0 {
-		return nil, 0
+		for i := range chance {
+			chance[i] = 1
+		}
+		return chance
 	}
+	above, below := make([]bool, n), make([]bool, n) // of a skipped commit, or one itself
+	low, high := n, 0
+	for _, s := range g.skipped {
+		above[s], below[s] = true, true
+		low, high = min(low, g.weight[s]), max(high, g.weight[s])
+	}
+	for i, ps := range g.parents {
+		for _, p := range ps {
+			above[i] = above[i] || above[p]
+		}
+	}
+	for i := n - 1; i >= 0; i-- {
+		for _, p := range g.parents[i] {
+			below[p] = below[p] || below[i]
+		}
+	}
+	length := float64(high - low + 1)
+	between := math.Ldexp(1, -len(g.skipped))
+	for i, d := range g.fromSkipped() {
+		chance[i] = float64(d) / (float64(d) + length)
+		if above[i] && below[i] && d > 0 {
+			chance[i] = between
+		}
+	}
+	return chance
+}
+
+// fromSkipped measures every commit's distance in edges, either way, to the
+// nearest skipped one; n when no path leads there.
+func (g graph) fromSkipped() []int {
 	n := len(g.parents)
 	near := make([][]int, n)
 	for i, ps := range g.parents {
@@ -94,16 +132,13 @@ func (g graph) fromSkipped() (distance []int, length int) {
 			near[p] = append(near[p], i)
 		}
 	}
-	distance = make([]int, n)
+	distance := make([]int, n)
 	for i := range distance {
 		distance[i] = n
 	}
-	low, high := n, 0
-	queue := make([]int, 0, n)
+	queue := slices.Clone(g.skipped)
 	for _, s := range g.skipped {
 		distance[s] = 0
-		queue = append(queue, s)
-		low, high = min(low, g.weight[s]), max(high, g.weight[s])
 	}
 	for len(queue) > 0 {
 		i := queue[0]
@@ -115,5 +150,5 @@ func (g graph) fromSkipped() (distance []int, length int) {
 			}
 		}
 	}
-	return distance, high - low + 1
+	return distance
 }

@@ -57,7 +57,7 @@ func (m Mark) String() string {
 type Step struct {
 	Test     int
 	Culprit  int
-	Suspects []int // ascending; the commit they are skipped below is the last of them
+	Suspects []int // ascending; the last one is the bad commit that the others lead up to
 	Conflict []int // ascending: marks that cannot all be right; empty but not nil when there are no candidates
 
 	Left  int    // candidates that may still be the first bad commit, the bad end included
@@ -85,9 +85,12 @@ func Next(c []Candidate, marks []Mark) Step {
 	m := make([]Mark, len(c))
 	copy(m, marks)
 	end := len(c) - 1
-	if m[end] != Good {
-		m[end] = Bad
+	if m[end] == Good {
+		step.Conflict = []int{end}
+		step.Why = fmt.Sprintf("%s is the bad end, and is marked good", c[end].ID)
+		return step
 	}
+	m[end] = Bad
 
 	left := remaining(c, m)
 	step.Left = len(left)
@@ -181,16 +184,13 @@ func conflict(c []Candidate, m []Mark) ([]int, string) {
 		below := make([]bool, g+1)
 		below[g] = true
 		addAncestors(c[:g+1], below)
-		if g == len(c)-1 {
-			return []int{g}, fmt.Sprintf("%s is the bad end, and is marked good", c[g].ID)
-		}
 		for _, b := range bads {
 			if b < g && below[b] {
 				return []int{b, g}, fmt.Sprintf("%s is good, yet built upon %s, which is bad", c[g].ID, c[b].ID)
 			}
 		}
 	}
-	return bads, fmt.Sprintf("the %d bad commits have no commit in common that can still be the first bad one", len(bads))
+	return bads, fmt.Sprintf("no commit that the %d bad ones have in common can still be the first bad one", len(bads))
 }
 
 // steps is git's estimate of the tests that follow the next one, for n
