@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,6 +75,9 @@ func (s Script) Render(m Manifest) ([]byte, error) {
 #
 # Exit status: 0 the same as recorded, 1 different, 128 it could not be run.
 
+# Quoted text is data, whatever it looks like.
+# shellcheck disable=SC2016
+
 `)
 	for _, v := range variables {
 		fmt.Fprintf(&b, "%s=%s\n", v[0], quote(v[1]))
@@ -122,13 +126,15 @@ func withEcho(args []string) ([]string, error) {
 // argument makes a shell word of one of QEMU's arguments.
 func argument(a string) string {
 	parts := strings.Split(a, DiskPath)
-	for i := range parts {
-		if parts[i] != "" || len(parts) == 1 {
-			parts[i] = quote(parts[i])
+	for i, p := range parts {
+		if !needsNoQuotes.MatchString(p) && (p != "" || len(parts) == 1) {
+			parts[i] = quote(p)
 		}
 	}
 	return strings.Join(parts, `"$disk"`)
 }
+
+var needsNoQuotes = regexp.MustCompile(`^[A-Za-z0-9_./:=,+-]+$`)
 
 // quote makes a shell word that stands for s, whatever is in it.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
