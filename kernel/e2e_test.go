@@ -30,9 +30,14 @@ func realRepo(t *testing.T) repo {
 	slices.Sort(sources)
 	dir := t.TempDir()
 	args := []string{"-xf", sources[len(sources)-1], "-C", dir, "--strip-components=1"}
-	for _, other := range []string{"Documentation/[a-z]*", "tools/testing", "drivers/gpu/drm/amd/include",
-		"arch/arm", "arch/arm64", "arch/mips", "arch/powerpc", "arch/sh", "arch/sparc", "arch/m68k", "arch/s390", "arch/riscv", "arch/parisc"} {
+	for _, other := range []string{"Documentation/[a-z]*", "tools/testing", "drivers/gpu/drm/amd/include"} {
 		args = append(args, "--exclude=linux-source-*/"+other)
+	}
+	// Of the other architectures Kconfig reads some Kconfig files all the same.
+	for _, arch := range []string{"arm", "arm64", "mips", "powerpc", "sh", "sparc", "m68k", "s390", "riscv", "parisc"} {
+		for _, ending := range []string{"c", "h", "S", "dts", "dtsi"} {
+			args = append(args, "--exclude=linux-source-*/arch/"+arch+"/*."+ending)
+		}
 	}
 	run(t, dir, "tar", args...)
 	// Debian's .gitignore ends with a line that ignores everything.

@@ -133,7 +133,8 @@ func parseModinfo(r io.ReaderAt) (depends, soft []string, err error) {
 	if section == nil || f.Type != elf.ET_REL {
 		return nil, nil, errors.New("not a kernel module")
 	}
-	if section.Type == elf.SHT_NOBITS || section.FileSize > maxModinfo {
+	// A compressed section, which a module never has, has no ReaderAt.
+	if section.Type == elf.SHT_NOBITS || section.ReaderAt == nil || section.FileSize > maxModinfo {
 		return nil, nil, errors.New("damaged kernel module: no sensible .modinfo")
 	}
 	data, err := io.ReadAll(io.NewSectionReader(section.ReaderAt, 0, int64(section.FileSize)))
