@@ -96,10 +96,11 @@ func (p *pack) gather(ctx context.Context, s Spec, work string) error {
 		return err
 	}
 	p.describe(s, g)
-	for role, c := range map[string]kernel.Commit{bundle.RoleGood: parent, bundle.RoleBad: *p.found.Culprit} {
-		if err := p.kernel(ctx, tree, role, c, s); err != nil {
-			return err
-		}
+	if err := p.kernel(ctx, tree, bundle.RoleGood, parent, s); err != nil {
+		return err
+	}
+	if err := p.kernel(ctx, tree, bundle.RoleBad, *p.found.Culprit, s); err != nil {
+		return err
 	}
 	initramfs, err := g.keepInitramfs(work, kernel.Kernel{})
 	if err != nil {
@@ -147,9 +148,8 @@ func (p *pack) kernel(ctx context.Context, tree *kernel.Tree, role string, c ker
 		return err
 	}
 	k := bundle.Kernel{Role: role, Commit: c.Hash, Title: c.Title, Release: t.Kernel.Release, Compiler: t.Kernel.Compiler}
-	log := t.Kernel.Log
 	if t.Failure != nil {
-		log = t.Failure.Log
+		return fmt.Errorf("%s does not build any more: %s", short(c.Hash), t.Detail)
 	}
 	dir := path.Join("kernels", role)
 	add := func(name, source string) string {
@@ -159,14 +159,12 @@ func (p *pack) kernel(ctx context.Context, tree *kernel.Tree, role string, c ker
 		p.files = append(p.files, bundle.File{Name: path.Join(dir, name), Source: source})
 		return path.Join(dir, name)
 	}
-	if t.Failure == nil {
-		k.Digest = t.Kernel.Digest
-		k.Image = add("bzImage", t.Kernel.Image)
-		k.Config = add("config", t.Kernel.Config)
-		add("System.map", t.Kernel.SystemMap)
-	}
-	if log != "" {
-		data, err := os.ReadFile(log)
+	k.Digest = t.Kernel.Digest
+	k.Image = add("bzImage", t.Kernel.Image)
+	k.Config = add("config", t.Kernel.Config)
+	add("System.map", t.Kernel.SystemMap)
+	if t.Kernel.Log != "" {
+		data, err := os.ReadFile(t.Kernel.Log)
 		if err != nil {
 			return fmt.Errorf("read build log: %w", err)
 		}
@@ -193,9 +191,7 @@ func (p *pack) initramfs(name string) error {
 		return err
 	}
 	for i := range p.manifest.Kernels {
-		if p.manifest.Kernels[i].Image != "" {
-			p.manifest.Kernels[i].Initramfs = bundle.Initramfs{Member: memberInitramfs, Digest: digest}
-		}
+		p.manifest.Kernels[i].Initramfs = bundle.Initramfs{Member: memberInitramfs, Digest: digest}
 	}
 	return nil
 }
@@ -228,9 +224,6 @@ func (p *pack) run(role, commit string) (Trial, error) {
 	}
 	public := t
 	public.Kernel = kernel.Kernel{Release: t.Kernel.Release, Commit: t.Kernel.Commit, Digest: t.Kernel.Digest, Compiler: t.Kernel.Compiler, Missing: t.Kernel.Missing}
-	if t.Failure != nil {
-		public.Failure = &kernel.Failure{Step: t.Failure.Step, Line: t.Failure.Line}
-	}
 	data, err := json.MarshalIndent(public, "", "  ")
 	if err != nil {
 		return Trial{}, fmt.Errorf("encode trial: %w", err)
@@ -286,10 +279,7 @@ func (p *pack) tell(patch []byte) error {
 // output in the place of lab's sockets.
 func (p *pack) script() ([]byte, error) {
 	args := func(role string) []string {
-		k, ok := p.manifest.Kernel(role)
-		if !ok || k.Image == "" {
-			return nil
-		}
+		k, _ := p.manifest.Kernel(role)
 		m := qemu.Machine{
 			Accel: "tcg", CPU: p.manifest.Machine.CPU, Memory: p.manifest.Machine.Memory, CPUs: p.manifest.Machine.CPUs,
 			Kernel: k.Image, Initrd: k.Initramfs.Member, Cmdline: cmdline(p.manifest.Machine.Cmdline),

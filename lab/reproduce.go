@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"time"
 
 	"lab/kernel"
@@ -49,11 +50,11 @@ type ReproduceOptions struct {
 	Accel string
 }
 
-// Reproduce verifies the bundle at path, boots its good and its bad kernel
+// Reproduce verifies the bundle in file, boots its good and its bad kernel
 // once more and compares. A bundle that is damaged or odd gives a
 // *bundle.RefusedError, and nothing of it was used. The machine is built from
 // the manifest's fields; no recorded command line is.
-func (l *Lab) Reproduce(ctx context.Context, path string, o ReproduceOptions) (Reproduction, error) {
+func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (Reproduction, error) {
 	quarantine, err := l.dir("quarantine")
 	if err != nil {
 		return Reproduction{}, err
@@ -63,19 +64,23 @@ func (l *Lab) Reproduce(ctx context.Context, path string, o ReproduceOptions) (R
 		return Reproduction{}, fmt.Errorf("make quarantine: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	l.Progress.live("verifying %s", path)
+	l.Progress.live("verifying %s", file)
 	defer l.Progress.live("")
-	b, err := bundle.Open(ctx, path, dir+"/members")
+	b, err := bundle.Open(ctx, file, filepath.Join(dir, "members"))
 	if err != nil {
 		return Reproduction{}, err
 	}
 	defer b.Close()
+	disk := filepath.Join(dir, "disk.img")
+	if err := b.ExpandDisk(ctx, disk); err != nil {
+		return Reproduction{}, err
+	}
 	m := b.Manifest
-	l.Progress.line("verified: %d members, made by lab %s with %s", len(m.Members), m.Lab, m.Machine.QEMU)
+	l.Progress.line("verified: %d members, made by lab %s with QEMU %s", len(m.Members), m.Lab, m.Machine.QEMU)
 
 	r := Reproduction{Outcome: Same, Manifest: m}
 	for _, role := range []string{bundle.RoleGood, bundle.RoleBad} {
-		run, err := l.rerun(ctx, b, role, o)
+		run, err := l.rerun(ctx, b, disk, role, o)
 		if err != nil {
 			return Reproduction{}, err
 		}
@@ -98,16 +103,12 @@ func (l *Lab) Reproduce(ctx context.Context, path string, o ReproduceOptions) (R
 }
 
 // rerun does one recorded run again.
-func (l *Lab) rerun(ctx context.Context, b *bundle.Bundle, role string, o ReproduceOptions) (Rerun, error) {
+func (l *Lab) rerun(ctx context.Context, b *bundle.Bundle, disk, role string, o ReproduceOptions) (Rerun, error) {
 	m := b.Manifest
 	k, _ := m.Kernel(role)
 	recorded, _ := m.Run(role)
 	r := Rerun{Role: role, Recorded: recorded, Kernel: kernelName(k)}
 	t := Trial{Kernel: kernel.Kernel{Release: k.Release, Commit: k.Commit, Digest: k.Digest}, End: EndBuilt}
-	if k.Image == "" {
-		r.Outcome, r.Verdict = CannotRun, Verdict{Skip, "the recorded kernel does not build: there is nothing to boot"}
-		return r, nil
-	}
 	spec := MachineSpec{QEMU: o.QEMU, Accel: o.Accel, Memory: m.Machine.Memory, CPUs: m.Machine.CPUs}
 	if spec.Accel == "" {
 		spec.Accel = "tcg"
@@ -120,7 +121,7 @@ func (l *Lab) rerun(ctx context.Context, b *bundle.Bundle, role string, o Reprod
 	machine.Kernel = b.Path(k.Image)
 	machine.Initrd = b.Path(k.Initramfs.Member)
 	machine.Cmdline = cmdline(m.Machine.Cmdline)
-	machine.Disks = []qemu.Disk{{Path: b.Path(m.Disk.Member)}}
+	machine.Disks = []qemu.Disk{{Path: disk}}
 	machine.Clock = m.Machine.Clock
 	l.Progress.live("booting the %s kernel, %s", role, r.Kernel)
 	if err := boot(ctx, machine, time.Duration(m.Machine.BootTimeout), m.Test.Timeout, &t); err != nil {

@@ -44,6 +44,8 @@ EXAMPLE
 				return usagef("no kernel tree: name one with --repo DIR")
 			case len(o.Good) == 0:
 				return usagef("no good commit: name one with --good REV")
+			case s.Symptom.Kind == lab.SymptomBuild && c.String("bundle") != "":
+				return usagef("--bundle: a kernel that does not build leaves nothing to boot again; its log stays in --dir")
 			}
 			if err := check(&o.Spec); err != nil {
 				return err

@@ -60,7 +60,7 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 	section(&b, "good", goodRun, e.Good)
 	section(&b, "bad", badRun, e.Bad)
 	p("THE MACHINE")
-	p("  %s, %s, %d CPU, %d MiB, %s", m.Machine.QEMU, m.Machine.Accel, m.Machine.CPUs, m.Machine.Memory, m.Platform)
+	p("  QEMU %s, %s, %d CPU, %d MiB, %s", m.Machine.QEMU, m.Machine.Accel, m.Machine.CPUs, m.Machine.Memory, m.Platform)
 	p("  kernels built with %s; configs and logs in kernels/", bad.Compiler)
 	if m.Machine.Cmdline != "" {
 		p("  kernel command line: %s", m.Machine.Cmdline)

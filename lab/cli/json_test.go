@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lab/disk"
+	"lab/kernel"
+	"lab/kernel/console"
+	"lab/kernel/qemu"
+	"lab/lab"
+	"lab/lab/bundle"
+	"lab/oci"
+	"lab/probe"
+)
+
+// TestJSON pins what --json prints: scripts rest on it.
+func TestJSON(t *testing.T) {
+	day := time.Date(2014, 3, 7, 11, 41, 32, 0, time.UTC)
+	commit := kernel.Commit{Hash: "33faba7fa7f2288d2f8aaea95958b2c97bf9ebfb", Parents: []string{"51cc83f024ee51de9da70c17e01ec6de524f5906"}, Title: "audit: a change", Author: "A U Thor <author@example.org>", Date: day}
+	verdict := lab.Verdict{Mark: lab.Bad, Reason: "exit status 1"}
+	trial := lab.Trial{
+		Kernel: kernel.Kernel{Image: "/c/bzImage", Config: "/c/config", SystemMap: "/c/System.map", Release: "6.1.0", Commit: commit.Hash, Digest: "sha256:aa", Source: "commit " + commit.Hash, Log: "/c/build.log", Compiler: "gcc 12"},
+		End:    lab.EndTest, Detail: "detail",
+		Failure: &kernel.Failure{Step: "compile", Line: "a.c:1: error", Log: "/c/log"},
+		Result:  probe.Result{Exit: 1, Stdout: []byte("out\n"), Stderr: []byte("err\n"), Started: true, Complete: true, Release: "6.1.0", Duration: 20 * time.Millisecond},
+		Reports: []console.Report{{Kind: "warning", Title: "WARNING: at x", Text: "WARNING: at x\n"}},
+		QEMU:    "7.2.0", Accel: "tcg", Args: []string{"qemu-system-x86_64", "-nodefaults"}, Cmdline: "console=ttyS0",
+		Build: time.Second, Boot: 2 * time.Second, Test: 3 * time.Second,
+	}
+	tested := lab.Tested{Commit: commit, Role: lab.RoleStep, Verdict: verdict, End: lab.EndTest, Exit: 1, Kernel: "sha256:aa", Dir: "trials/001-33faba7fa7f2", Build: 1, Boot: 2, Test: 3, Left: 4}
+	image := lab.Image{Name: "test", Pin: oci.Pin{Reference: "docker://127.0.0.1:5000/app:1", Digest: "sha256:bb", Platform: "linux/amd64"}}
+	for name, value := range map[string]any{
+		"run": runResult{verdict, trial},
+		"bisect": lab.Bisection{
+			Good: []kernel.Commit{commit}, Bad: commit, Culprit: &commit, Parents: commit.Parents, Range: 24,
+			Tested: []lab.Tested{tested}, Images: []lab.Image{image}, Log: "git bisect start\n", Dir: "/s", Elapsed: time.Minute,
+		},
+		"reproduce": lab.Reproduction{
+			Outcome: lab.Different, Notes: []string{"QEMU was 7.2.0 and is 8.0.0 here"},
+			Runs: []lab.Rerun{{
+				Role: bundle.RoleGood, Kernel: "6.1.0", Recorded: bundle.Run{Role: "good", End: "test", Verdict: "good", Reason: "exit status 0", Dir: "runs/good-1"},
+				Verdict: verdict, Outcome: lab.Different, Differences: []string{"the exit status was 0 and is 1"}, Trial: trial,
+			}},
+		},
+		"doctor": lab.Health{
+			Arch: "amd64", QEMU: "7.2.0", Accel: &qemu.Accel{Name: "tcg", Reason: "there is no /dev/kvm"},
+			Tools:   []lab.ToolHealth{{Name: "flex", Purpose: lab.ForBuild, Package: "flex"}},
+			Disk:    lab.DiskHealth{Path: "/c", Free: 1 << 30},
+			Install: []string{"apt-get", "install", "flex"}, Unknown: []string{"y"},
+		},
+		"image": imageResult{disk.Image{Path: "disk.img", Digest: "sha256:cc", Size: 1 << 20}, []lab.Image{image}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got bytes.Buffer
+			if err := printJSON(&got, value); err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join("testdata/json", name+".json")
+			if *update {
+				if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), got.String()); d != "" {
+				t.Errorf("--json changed (-want +got):\n%s", d)
+			}
+		})
+	}
+}
