@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -23,7 +24,12 @@ func TestSignals(t *testing.T) {
 				t.Fatal(err)
 			}
 			repo := filepath.Join(home, "linux")
-			makefile := fmt.Sprintf("allnoconfig:\n\t@echo '# Automatically generated file' > .config\nbzImage:\n\t@echo $$$$ > %s; exec sleep 1000\n", fifo)
+			started, err := os.OpenFile(fifo, os.O_RDWR, 0) // as a writer too, it never waits
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer started.Close()
+			makefile := fmt.Sprintf("allnoconfig:\n\t@echo '# Automatically generated file' > $(KCONFIG_CONFIG)\nbzImage:\n\t@echo $$$$ > %s; exec sleep 1000\n", fifo)
 			for _, args := range [][]string{
 				{"git", "init", "-q", repo},
 				{"sh", "-c", "printf '%s' \"$1\" > \"$2\"/Makefile", "sh", makefile, repo},
@@ -40,15 +46,21 @@ func TestSignals(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			pid, err := os.ReadFile(fifo) // waits until the compiler runs
+			ended := make(chan error, 1)
+			go func() {
+				err := cmd.Wait()
+				fmt.Fprintln(started, 0) // lets go of the reader below where the compiler never ran
+				ended <- err
+			}()
+			pid, err := bufio.NewReader(started).ReadString('\n') // waits until the compiler runs
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := cmd.Process.Signal(signal); err != nil {
-				t.Fatal(err)
+				t.Fatalf("lab ended by itself: %s", stderr.String())
 			}
 			var exit *exec.ExitError
-			if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != want {
+			if err := <-ended; !errors.As(err, &exit) || exit.ExitCode() != want {
 				t.Errorf("lab ended with %v, want exit status %d\n%s", err, want, stderr.String())
 			}
 			if stdout.Len() > 0 || !strings.Contains(stderr.String(), "stopped: "+signal.String()) {
