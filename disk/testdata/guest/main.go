@@ -59,16 +59,15 @@ func run() error {
 		return err
 	}
 	w := bufio.NewWriterSize(out, 1<<20)
-	var st unix.Statfs_t
-	if err := unix.Statfs("/mnt", &st); err != nil {
+	free, err := available()
+	if err != nil {
 		return err
 	}
-	available := int64(st.Bavail) * st.Bsize
-	fmt.Fprintln(w, "available", available)
+	fmt.Fprintln(w, "available", free)
 	if err := list(w, "/mnt/containers"); err != nil {
 		return err
 	}
-	if err := change("/mnt/containers", available); err != nil {
+	if err := change("/mnt/containers"); err != nil {
 		return err
 	}
 	if err := unix.Unmount("/mnt", 0); err != nil {
@@ -163,7 +162,7 @@ func attributes(path string) (string, error) {
 
 // change writes to the file system: full directories grow, others are emptied,
 // and the free space is filled.
-func change(root string, available int64) error {
+func change(root string) error {
 	large := filepath.Join(root, "odd/rootfs/large")
 	names, err := os.ReadDir(large)
 	if err != nil {
@@ -194,7 +193,7 @@ func change(root string, available int64) error {
 		func() error { return unix.Mkfifo(filepath.Join(odd, "new-fifo"), 0o600) },
 		func() error { return os.Symlink(strings.Repeat("s", 3000), filepath.Join(odd, "new-symlink")) },
 		func() error { return os.RemoveAll(filepath.Join(root, "debian/rootfs/usr/share")) },
-		func() error { return fill(filepath.Join(root, "filler"), available-1<<20) },
+		func() error { return fill(filepath.Join(root, "filler")) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -203,7 +202,21 @@ func change(root string, available int64) error {
 	return nil
 }
 
-func fill(path string, size int64) error {
+// available is the free space that statfs(2) promises.
+func available() (int64, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs("/mnt", &st)
+	return int64(st.Bavail) * st.Bsize, err
+}
+
+// fill writes a file as large as what is available, but for its own bookkeeping.
+func fill(path string) error {
+	unix.Sync() // delayed allocation has not counted all
+	size, err := available()
+	if err != nil {
+		return err
+	}
+	size -= 1 << 20
 	f, err := os.Create(path)
 	if err != nil {
 		return err
