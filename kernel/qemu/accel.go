@@ -68,7 +68,7 @@ const (
 	probeMemory   = 256      // MiB
 	maxProbe      = 16 << 20 // bytes of console that a probe may take
 
-	// kvm may be this much slower than tcg in a probe, to allow for a busy
+	// kvm may take twice tcg's time and this in a probe, to allow for a busy
 	// host, before tcg is preferred.
 	probeSlack = time.Second
 )
@@ -76,7 +76,7 @@ const (
 // Accelerator tells which accelerator to use on this host. That /dev/kvm
 // exists and opens proves nothing (nested hosts hand out ones that hang or
 // crawl), so kvm is the answer only when a guest really boots with it within
-// the deadline, and no slower than with tcg.
+// the deadline, and not much slower than with tcg.
 //
 // The first answer costs one boot with each accelerator, and is remembered in
 // cacheDir/host.json for this host (see hostKey) unless /dev/kvm cannot even
@@ -160,7 +160,7 @@ func (o ProbeOptions) prove(ctx context.Context, proof Proof) (Accel, error) {
 		a.Reason = fmt.Sprintf("%s opens, but a guest did not boot within %s", o.kvm, seconds(deadline))
 	case err != nil:
 		a.Reason = fmt.Sprintf("%s opens, but a guest did not boot: %v", o.kvm, err)
-	case kvm > tcg+probeSlack:
+	case kvm > 2*tcg+probeSlack:
 		a.Reason = fmt.Sprintf("%s works, but a guest boots in %s with it and in %s without", o.kvm, seconds(kvm), seconds(tcg))
 	default:
 		a.Name = "kvm"

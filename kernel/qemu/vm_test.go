@@ -22,7 +22,9 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv("LAB_TEST_PARENT"); path != "" {
 		parent(path)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	cleanup()
+	os.Exit(code)
 }
 
 // needQEMU fails the test when there is no QEMU.
