@@ -200,9 +200,10 @@ func TestSameInputsSameBytes(t *testing.T) {
 
 func TestWriteLeavesItsArgumentsAlone(t *testing.T) {
 	m, files := sample(t)
+	m.Kernels[0].Title = "a\nb"
 	title, first := m.Culprit.Title, files[0].Name
 	write(t, m, files)
-	if m.Culprit.Title != title || files[0].Name != first || m.Members != nil {
+	if m.Culprit.Title != title || m.Kernels[0].Title != "a\nb" || files[0].Name != first || m.Members != nil {
 		t.Error("Write changed its arguments")
 	}
 }
@@ -215,7 +216,9 @@ func TestWriteRefuses(t *testing.T) {
 		"another disk":       {func(m *Manifest, _ *[]File) { m.Disk.Digest = sha(nil) }, "add inputs/disk.img.gz: the disk"},
 		"member not there":   {func(m *Manifest, _ *[]File) { m.Culprit.Patch = "bisect/x" }, `culprit.patch: there is no member "bisect/x"`},
 		"other kernel":       {func(m *Manifest, _ *[]File) { m.Kernels[0].Digest = sha(nil) }, "kernels[0].image: kernels/good/bzImage has the digest"},
-		"no good run":        {func(m *Manifest, _ *[]File) { m.Runs = m.Runs[1:] }, "runs: there is none of the good kernel"},
+		"no good run":        {func(m *Manifest, _ *[]File) { m.Runs[0] = m.Runs[1] }, "runs: there is none of the good kernel"},
+		"one run":            {func(m *Manifest, _ *[]File) { m.Runs = m.Runs[1:] }, "runs: 1 is not between 2 and 4096"},
+		"a compressed disk":  {func(_ *Manifest, f *[]File) { (*f)[7].Gzip = false }, "the disk is not to be compressed"},
 		"command not UTF-8":  {func(m *Manifest, _ *[]File) { m.Test.Command = []string{"a\xff"} }, `test: "a\xff" is not UTF-8`},
 		"unsafe name":        {func(_ *Manifest, f *[]File) { (*f)[1].Name = "bisect/../x" }, `the name "bisect/../x" is not one a member may have`},
 		"a name twice":       {func(_ *Manifest, f *[]File) { *f = append(*f, (*f)[0]) }, `"reproduce.sh" is there twice`},

@@ -35,15 +35,10 @@ var (
 	isWord      = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 )
 
-// fault is what is wrong with a manifest.
-type fault struct{ field, reason string }
-
-func (f *fault) Error() string { return f.field + ": " + f.reason }
-
-// check says the first thing that is wrong with the manifest, as a *fault.
+// check says the first thing that is wrong with the manifest: "field: reason".
 func (m *Manifest) check() error {
 	c := checker{members: make(map[string]Member, len(m.Members))}
-	c.header(m)
+	c.fields(m)
 	c.memberList(m.Members)
 	if c.err != nil {
 		return c.err
@@ -71,7 +66,7 @@ type checker struct {
 
 func (c *checker) that(ok bool, field, format string, args ...any) {
 	if !ok && c.err == nil {
-		c.err = &fault{field, fmt.Sprintf(format, args...)}
+		c.err = fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...))
 	}
 }
 
@@ -88,19 +83,20 @@ func (c *checker) between(field string, n, low, high int64) {
 }
 
 // member checks that a field names a member.
-func (c *checker) member(field, name string) Member {
-	m, ok := c.members[name]
+func (c *checker) member(field, name string) {
+	_, ok := c.members[name]
 	c.that(ok, field, "there is no member %.120q", name)
-	return m
 }
 
-// image checks that a field names a member of a given digest.
-func (c *checker) image(field, name, digest string) {
-	m := c.member(field, name)
-	c.that(digest == "sha256:"+m.SHA256, field, "%s has the digest sha256:%s, not %.80q", name, m.SHA256, digest)
+// exactly checks that a field names a member of a given digest.
+func (c *checker) exactly(field, name, digest string) {
+	c.member(field, name)
+	own := "sha256:" + c.members[name].SHA256
+	c.that(digest == own, field, "%s has the digest %s, not %.80q", name, own, digest)
 }
 
-func (c *checker) header(m *Manifest) {
+// fields checks what refers to no member.
+func (c *checker) fields(m *Manifest) {
 	c.that(m.Format == Format, "format", "%d is unknown", m.Format)
 	c.matches("platform", m.Platform, isPlatform)
 
@@ -175,10 +171,10 @@ func (c *checker) kernels(m *Manifest) {
 		}
 		// A kernel that does not build is bad when that is what was hunted.
 		if k.Image != "" || m.Symptom.Kind != "build" {
-			c.image(field+".image", k.Image, k.Digest)
+			c.exactly(field+".image", k.Image, k.Digest)
 		}
 		if i := k.Initramfs; i.Member != "" || (k.Role == RoleGood || k.Role == RoleBad) && k.Image != "" {
-			c.image(field+".initramfs", i.Member, i.Digest)
+			c.exactly(field+".initramfs", i.Member, i.Digest)
 		}
 		if k.Config != "" {
 			c.member(field+".config", k.Config)
@@ -191,7 +187,10 @@ func (c *checker) kernels(m *Manifest) {
 }
 
 func (c *checker) runs(m *Manifest) {
-	c.that(len(m.Runs) <= maxMembers, "runs", "there are more than %d", maxMembers)
+	c.between("runs", int64(len(m.Runs)), 2, maxMembers)
+	if c.err != nil {
+		return
+	}
 	for i, r := range m.Runs {
 		field := fmt.Sprintf("runs[%d]", i)
 		_, ok := m.Kernel(r.Role)

@@ -16,7 +16,7 @@ import (
 // holes where it is zero, and checks it against the manifest. After an error
 // nothing is left at path.
 func (b *Bundle) ExpandDisk(ctx context.Context, path string) (err error) {
-	in, _, err := openRegular(b.Path(b.Manifest.Disk.Member))
+	in, err := openRegular(b.Path(b.Manifest.Disk.Member))
 	if err != nil {
 		return fmt.Errorf("expand disk: %w", err)
 	}

@@ -46,7 +46,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(sound[:len(sound)/2])
 	f.Add(assemble(f, entries(f, sound)[1:]))
 	for i, h := range hostiles(f) {
-		if i%8 == 0 && len(h.data) < 64<<10 {
+		if i%8 == 0 && len(h.data) < 32<<10 {
 			f.Add(h.data)
 		}
 	}

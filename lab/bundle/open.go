@@ -14,10 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 )
-
-const nonblock = syscall.O_NONBLOCK
 
 // RefusedError says why a bundle is not used: it is damaged, incomplete, or
 // not what a bundle may be. Any other error of this package is about the
@@ -47,7 +44,7 @@ type Bundle struct {
 // alone and never executable. When Open returns an error dir is gone again. What
 // it refuses, it refuses with a *RefusedError.
 func Open(ctx context.Context, path, dir string) (_ *Bundle, err error) {
-	f, _, err := openRegular(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return nil, fmt.Errorf("open bundle: %w", err)
 	}
@@ -56,8 +53,11 @@ func Open(ctx context.Context, path, dir string) (_ *Bundle, err error) {
 		return nil, fmt.Errorf("open bundle %s: %w", path, err)
 	}
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(dir))
+		if err == nil {
+			return
+		}
+		if removed := os.RemoveAll(dir); removed != nil {
+			err = errors.Join(err, removed)
 		}
 	}()
 	root, err := os.OpenRoot(dir)
@@ -78,8 +78,8 @@ func Open(ctx context.Context, path, dir string) (_ *Bundle, err error) {
 	return &Bundle{Manifest: m, path: path, dir: dir}, nil
 }
 
-// Path gives the path of an extracted member, which must be one of the
-// manifest's; "" stays "", as for members that a manifest leaves out.
+// Path gives the path of an extracted member, or "" when the manifest lists no
+// member of that name.
 func (b *Bundle) Path(member string) string {
 	if !slices.ContainsFunc(b.Manifest.Members, func(m Member) bool { return m.Name == member }) {
 		return ""
@@ -116,7 +116,7 @@ func read(r io.Reader, create func(name string) (io.WriteCloser, error)) (Manife
 	if err != nil {
 		return Manifest{}, err
 	}
-	if own := sums(manifest, nil); !bytes.HasPrefix(listed, own) {
+	if !bytes.HasPrefix(listed, sums(manifest, nil)) {
 		return Manifest{}, refuse(manifestName, "damaged: its sha256 is %s, %s has another", digest(manifest), sumsName)
 	}
 	m, err := decode(manifest)

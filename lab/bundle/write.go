@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -87,9 +88,14 @@ func describe(ctx context.Context, m Manifest, files []File) (Manifest, error) {
 		if f.Executable {
 			m.Members[i].Mode = 0o755
 		}
-		if f.Gzip && f.Name == m.Disk.Member && (raw.n != m.Disk.Size || "sha256:"+raw.digest() != m.Disk.Digest) {
-			return m, fmt.Errorf("add %s: the disk %s has %d bytes and the digest sha256:%s, expected %d bytes and %s",
-				f.Name, f.Source, raw.n, raw.digest(), m.Disk.Size, m.Disk.Digest)
+		if f.Name == m.Disk.Member {
+			if !f.Gzip {
+				return m, fmt.Errorf("add %s: the disk is not to be compressed", f.Name)
+			}
+			if own := "sha256:" + raw.digest(); raw.n != m.Disk.Size || own != m.Disk.Digest {
+				return m, fmt.Errorf("add %s: the disk %s has %d bytes and the digest %s, expected %d bytes and %s",
+					f.Name, f.Source, raw.n, own, m.Disk.Size, m.Disk.Digest)
+			}
 		}
 	}
 	return m, nil
@@ -105,7 +111,7 @@ func (f File) copy(ctx context.Context, w, raw io.Writer) (err error) {
 	}()
 	r := io.Reader(bytes.NewReader(f.Data))
 	if f.Data == nil && f.Source != "" {
-		source, _, err := openRegular(f.Source)
+		source, err := openRegular(f.Source)
 		if err != nil {
 			return err
 		}
@@ -221,12 +227,12 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// openRegular opens a file for reading and gives its size; anything but a
-// regular file is an error, and a FIFO does not block.
-func openRegular(path string) (*os.File, int64, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0)
+// openRegular opens a file for reading. Anything but a regular file is an error,
+// and a FIFO does not block.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -234,7 +240,7 @@ func openRegular(path string) (*os.File, int64, error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, 0, err
+		return nil, err
 	}
-	return f, info.Size(), nil
+	return f, nil
 }
