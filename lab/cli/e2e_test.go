@@ -28,7 +28,7 @@ import (
 
 // needE2E is for tests that boot real kernels. Their tools are not optional:
 // what is missing fails.
-func needE2E(t *testing.T) {
+func needE2E(t testing.TB) {
 	t.Helper()
 	if os.Getenv("LAB_E2E") == "" {
 		t.Skip("set LAB_E2E=1: boots real kernels")
@@ -36,7 +36,7 @@ func needE2E(t *testing.T) {
 }
 
 // debianKernel downloads the distribution's present cloud kernel.
-func debianKernel(t *testing.T) string {
+func debianKernel(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command("apt-cache", "depends", "linux-image-cloud-amd64").Output()
 	if err != nil {
@@ -82,11 +82,9 @@ func probeImage(t *testing.T) v1.Image {
 	return img
 }
 
-// TestRun boots Debian's kernel with containers, by scripts. $KERNEL is its
-// package, $FS a root file system with busybox, $AUDIT an image in a registry.
-func TestRun(t *testing.T) {
-	needE2E(t)
-	kernel := debianKernel(t)
+// busyboxRoot is a root file system with a shell and a few programs.
+func busyboxRoot(t testing.TB) string {
+	t.Helper()
 	fs := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(fs, "bin"), 0o755); err != nil {
 		t.Fatal(err)
@@ -103,6 +101,15 @@ func TestRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return fs
+}
+
+// TestRun boots Debian's kernel with containers, by scripts. $KERNEL is its
+// package, $FS a root file system with busybox, $AUDIT an image in a registry.
+func TestRun(t *testing.T) {
+	needE2E(t)
+	kernel := debianKernel(t)
+	fs := busyboxRoot(t)
 	audit := serve(t, "audit:1", probeImage(t))
 	home := t.TempDir() // one cache for all scripts, as a user has it
 	testscript.Run(t, testscript.Params{
@@ -150,7 +157,7 @@ func labCmd(home string, args ...string) *exec.Cmd {
 }
 
 // runLab runs lab and wants an exit code of it.
-func runLab(t *testing.T, home string, want int, args ...string) (stdout, stderr string) {
+func runLab(t testing.TB, home string, want int, args ...string) (stdout, stderr string) {
 	t.Helper()
 	cmd := labCmd(home, args...)
 	var o, e bytes.Buffer

@@ -25,7 +25,7 @@ type printer struct {
 	last  time.Time
 }
 
-const plainEvery = 15 * time.Second
+const plainEvery = 30 * time.Second
 
 func newPrinter(w io.Writer) *printer {
 	p := &printer{w: w, last: time.Now()}

@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"lab/disk"
+	"lab/kernel"
+)
+
+// BenchmarkRun compares lab run, whole, with the least that QEMU can do: boot
+// the same kernel to a busybox that powers off at once. The two take turns;
+// ratio is lab's time over the bare boot's.
+//
+//	LAB_E2E=1 go test ./lab/cli -run - -bench Run -benchtime 5x
+func BenchmarkRun(b *testing.B) {
+	needE2E(b)
+	deb := debianKernel(b)
+	home, fs := b.TempDir(), busyboxRoot(b)
+	k, err := kernel.FromPackage(b.Context(), filepath.Join(home, "kernels"), deb)
+	if err != nil {
+		b.Fatal(err)
+	}
+	initrd := filepath.Join(home, "bare")
+	f, err := os.Create(initrd)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	if err := disk.WriteInitramfs(f, []disk.File{
+		{Path: "bin/busybox", Mode: 0o755, Source: "/bin/busybox"},
+		{Path: "init", Mode: 0o755, Data: []byte("#!/bin/busybox sh\n/bin/busybox poweroff -f\n")},
+	}); err != nil {
+		b.Fatal(err)
+	}
+	args := []string{"run", "--accel", "tcg", "--kernel", deb, "--image", "rootfs:" + fs, "--", "true"}
+	runLab(b, home, ExitGood, args...) // fills the caches
+
+	var bare, whole time.Duration
+	for b.Loop() {
+		start := time.Now()
+		if out, err := exec.Command("qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+			"-m", "1024", "-kernel", k.Image, "-initrd", initrd, "-append", "console=ttyS0", "-serial", "stdio").CombinedOutput(); err != nil {
+			b.Fatalf("%v\n%s", err, out)
+		}
+		bare += time.Since(start)
+		start = time.Now()
+		runLab(b, home, ExitGood, args...)
+		whole += time.Since(start)
+	}
+	b.ReportMetric(bare.Seconds()/float64(b.N), "bare-s/op")
+	b.ReportMetric(whole.Seconds()/float64(b.N), "lab-s/op")
+	b.ReportMetric(whole.Seconds()/bare.Seconds(), "ratio")
+}
