@@ -218,7 +218,7 @@ func TestWriteRefuses(t *testing.T) {
 		"other kernel":       {func(m *Manifest, _ *[]File) { m.Kernels[0].Digest = sha(nil) }, "kernels[0].image: kernels/good/bzImage has the digest"},
 		"no good run":        {func(m *Manifest, _ *[]File) { m.Runs[0] = m.Runs[1] }, "runs: there is none of the good kernel"},
 		"one run":            {func(m *Manifest, _ *[]File) { m.Runs = m.Runs[1:] }, "runs: 1 is not between 2 and 4096"},
-		"a compressed disk":  {func(_ *Manifest, f *[]File) { (*f)[7].Gzip = false }, "the disk is not to be compressed"},
+		"a compressed disk":  {func(_ *Manifest, f *[]File) { (*f)[7].Gzip = false }, "the disk must have Gzip set"},
 		"command not UTF-8":  {func(m *Manifest, _ *[]File) { m.Test.Command = []string{"a\xff"} }, `test: "a\xff" is not UTF-8`},
 		"unsafe name":        {func(_ *Manifest, f *[]File) { (*f)[1].Name = "bisect/../x" }, `the name "bisect/../x" is not one a member may have`},
 		"a name twice":       {func(_ *Manifest, f *[]File) { *f = append(*f, (*f)[0]) }, `"reproduce.sh" is there twice`},

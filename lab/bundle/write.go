@@ -90,7 +90,7 @@ func describe(ctx context.Context, m Manifest, files []File) (Manifest, error) {
 		}
 		if f.Name == m.Disk.Member {
 			if !f.Gzip {
-				return m, fmt.Errorf("add %s: the disk is not to be compressed", f.Name)
+				return m, fmt.Errorf("add %s: the disk must have Gzip set", f.Name)
 			}
 			if own := "sha256:" + raw.digest(); raw.n != m.Disk.Size || own != m.Disk.Digest {
 				return m, fmt.Errorf("add %s: the disk %s has %d bytes and the digest %s, expected %d bytes and %s",
