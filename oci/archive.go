@@ -72,7 +72,7 @@ func (p *pull) seekable(ctx context.Context, f *os.File) (*os.File, error) {
 		}
 	}
 	defer f.Close()
-	plain, stop, err := decompress(&progressReader{ctx: ctx, r: f, p: &pull{}})
+	plain, stop, err := decompressFile(&progressReader{ctx: ctx, r: f, p: &pull{}})
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (a *archive) list(ctx context.Context) error {
 	tr := tar.NewReader(a.file)
 	for {
 		hdr, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
@@ -180,7 +180,7 @@ func (p *pull) fromLayout(ctx context.Context) (*storeImage, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		return nil, fmt.Errorf("%s is not a directory; for a file there are oci-archive:, docker-archive: and rootfs:", p.ref.path)
+		return nil, fmt.Errorf("%s is not a directory; a file is read by oci-archive:, docker-archive: or rootfs: instead", p.ref.path)
 	}
 	return p.fromFiles(ctx, func(file string) (io.ReadCloser, error) {
 		full := filepath.Join(p.ref.path, filepath.FromSlash(file))
@@ -324,7 +324,6 @@ func (p *pull) fromDockerArchive(ctx context.Context) (*storeImage, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	m := newManifest()
-	p.total = int64(len(config))
 	for _, l := range img.Layers {
 		p.total += a.size(l)
 	}
@@ -418,6 +417,7 @@ func (p *pull) build(ctx context.Context, m *v1.Manifest, config []byte) (*store
 		return nil, err
 	}
 	m.Config.MediaType = types.OCIConfigJSON
+	p.total += m.Config.Size
 	p.progress(m.Config.Size)
 	raw, err := json.Marshal(m)
 	if err != nil {

@@ -201,7 +201,7 @@ func (f *flattener) copy(i *inode) error {
 	}
 	for {
 		hdr, err := f.open.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = errors.New("the layer has changed since it was listed")
 		}
 		if err != nil {

@@ -226,6 +226,7 @@ func TestFlattenDamage(t *testing.T) {
 		{"no tar", []byte(strings.Repeat("not a tar ", 100)), []byte(strings.Repeat("not a tar ", 100)), "not a tar"},
 		{"damaged gzip", plain, flip(gz, len(gz)-6), "gunzip: gzip: invalid checksum"},
 		{"bzip2", plain, []byte("BZh91AY&SY"), "bzip2"},
+		{"xz", plain, xzed(t, plain), "xz"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -4,11 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"io"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // Any bytes as layers: refused, or a stream in which every promise of Flatten
@@ -128,5 +132,68 @@ func FuzzMerge(f *testing.F) {
 		if diff := cmp.Diff(mergeAnotherWay(t, tars), got); diff != "" {
 			t.Errorf("%+v\n-other +this:\n%s", layers, diff)
 		}
+	})
+}
+
+// Any bytes as what docker save or an OCI layout in a tar would be: refused
+// with an error, never a panic, and nothing half written stays.
+func FuzzArchives(f *testing.F) {
+	layer := tarOf(f, file{Name: "file", Body: "x"})
+	digest, _, _ := v1.SHA256(bytes.NewReader(layer))
+	config := `{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["` + digest.String() + `"]}}`
+	f.Add(tarOf(f, file{Name: "manifest.json", Body: `[{"Config":"c","RepoTags":["a:1"],"Layers":["l"]}]`}, file{Name: "c", Body: config}, file{Name: "l", Body: string(layer)}))
+	f.Add(tarOf(f, file{Name: "oci-layout", Body: layoutVersion}, file{Name: "index.json", Body: `{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + digest.String() + `","size":3}]}`}))
+	f.Add(layer)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "a.tar")
+		ok(t, os.WriteFile(path, b, 0o644))
+		s, err := Open(filepath.Join(dir, "store"))
+		ok(t, err)
+		o := PullOptions{Platform: "linux/amd64", Limits: Limits{Bytes: 1 << 20, Entries: 1000, Metadata: 1 << 20}}
+		for _, ref := range []string{"docker-archive:", "oci-archive:", "rootfs:"} {
+			img, err := s.Pull(t.Context(), ref+path, o)
+			if err == nil {
+				r := o.Limits.Flatten(t.Context(), img)
+				checkStream(t, r)
+				r.Close()
+			}
+		}
+		if left, err := os.ReadDir(filepath.Join(s.dir, "tmp")); err != nil || len(left) > 0 {
+			t.Errorf("left %v behind (%v)", left, err)
+		}
+	})
+}
+
+// Any bytes as the documents of an image.
+func FuzzDocuments(f *testing.F) {
+	for _, img := range []v1.Image{oneFile(f, "x"), linuxImage(f, "arm64")} {
+		m, err := img.RawManifest()
+		ok(f, err)
+		c, err := img.RawConfigFile()
+		ok(f, err)
+		f.Add(m, c)
+	}
+	index, err := indexOf(f, types.OCIImageIndex, "linux/amd64", "linux/arm64").RawManifest()
+	ok(f, err)
+	f.Add(index, []byte("{}"))
+	f.Fuzz(func(t *testing.T, manifest, config []byte) {
+		want := v1.Platform{OS: "linux", Architecture: "amd64"}
+		chosen, err := selectManifest(manifest, "", want, func(v1.Descriptor) ([]byte, error) { return config, nil }, 0)
+		if err != nil {
+			return
+		}
+		m, err := parseManifest(chosen)
+		if err != nil {
+			return
+		}
+		c, err := parseConfig(config, m)
+		if err != nil {
+			return
+		}
+		if len(c.RootFS.DiffIDs) != len(m.Layers) || len(m.Layers) > maxLayers {
+			t.Errorf("%d diff ids for %d layers", len(c.RootFS.DiffIDs), len(m.Layers))
+		}
+		_ = contents{chosen, config, m, c}.checkPlatform(want)
 	})
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 )
 
 // file is one entry of a test layer; Name ends in / for a directory.
@@ -76,7 +77,9 @@ func gzipped(t testing.TB, b []byte) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := gzip.NewWriter(&buf)
-	w.Write(b)
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -125,17 +128,17 @@ func imageOf(t testing.TB, tars ...[]byte) v1.Image {
 
 func withLayers(t testing.TB, layers ...v1.Layer) v1.Image {
 	t.Helper()
-	img, err := mutate.AppendLayers(linuxImage(t, "amd64", v1.Config{}), layers...)
+	img, err := mutate.AppendLayers(linuxImage(t, "amd64"), layers...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return img
 }
 
-func linuxImage(t testing.TB, arch string, c v1.Config) v1.Image {
+func linuxImage(t testing.TB, arch string) v1.Image {
 	t.Helper()
 	img, err := mutate.ConfigFile(mutate.MediaType(empty.Image, types.OCIManifestSchema1),
-		&v1.ConfigFile{OS: "linux", Architecture: arch, Config: c, RootFS: v1.RootFS{Type: "layers"}})
+		&v1.ConfigFile{OS: "linux", Architecture: arch, RootFS: v1.RootFS{Type: "layers"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,4 +254,20 @@ func newStore(t testing.TB) *Store {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func xzed(t testing.TB, b []byte) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w, err := xz.NewWriter(&buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
 }

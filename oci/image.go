@@ -65,7 +65,12 @@ func parseManifest(b []byte) (*v1.Manifest, error) {
 	case m.Config.Size < 0 || m.Config.Size > maxConfig:
 		return nil, fmt.Errorf("config is said to have %d bytes; at most %d are accepted", m.Config.Size, maxConfig)
 	}
+	sizes := map[v1.Hash]int64{}
 	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
+		if size, ok := sizes[d.Digest]; ok && size != d.Size {
+			return nil, fmt.Errorf("manifest gives blob %s two sizes, %d and %d", d.Digest, size, d.Size)
+		}
+		sizes[d.Digest] = d.Size
 		if d.Digest == (v1.Hash{}) {
 			return nil, errors.New("manifest names a blob without a digest")
 		}

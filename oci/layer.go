@@ -29,14 +29,14 @@ var (
 	magicBzip2 = []byte("BZh")
 )
 
-// decompress reads gzip, zstd, xz or nothing of the kind. Several gzip members
+// decompress reads gzip, zstd or what is not compressed. Several gzip members
 // or zstd frames after one another are one stream, as their specifications
 // say; anything else after the end is an error. After stop, r is not read any
 // more; it stays open.
 func decompress(r io.Reader) (plain io.Reader, stop func(), err error) {
 	br := bufio.NewReaderSize(r, bufferSize)
 	magic, err := br.Peek(6)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, err
 	}
 	switch {
@@ -52,16 +52,25 @@ func decompress(r io.Reader) (plain io.Reader, stop func(), err error) {
 			return nil, nil, fmt.Errorf("unzstd: %w", explainEnd(err))
 		}
 		return &namedReader{"unzstd", z}, z.Close, nil
-	case bytes.HasPrefix(magic, magicXz):
-		z, err := xz.ReaderConfig{DictCap: maxWindow}.NewReader(br)
-		if err != nil {
-			return nil, nil, fmt.Errorf("unxz: %w", explainEnd(err))
-		}
-		return &namedReader{"unxz", z}, func() {}, nil
-	case bytes.HasPrefix(magic, magicBzip2):
-		return nil, nil, errors.New("bzip2 compression is not supported: use gzip, zstd, xz or none")
+	case bytes.HasPrefix(magic, magicXz), bytes.HasPrefix(magic, magicBzip2):
+		return nil, nil, errors.New("compressed with xz or bzip2, which images must not be: use gzip, zstd or nothing")
 	}
 	return br, func() {}, nil
+}
+
+// decompressFile reads xz too, for files that the user has on disk. It is kept
+// from what registries give, for an xz stream names its own price in memory,
+// up to 4 GiB.
+func decompressFile(r io.Reader) (plain io.Reader, stop func(), err error) {
+	br := bufio.NewReaderSize(r, bufferSize)
+	if magic, _ := br.Peek(len(magicXz)); !bytes.Equal(magic, magicXz) {
+		return decompress(br)
+	}
+	z, err := xz.NewReader(br)
+	if err != nil {
+		return nil, nil, fmt.Errorf("unxz: %w", explainEnd(err))
+	}
+	return &namedReader{"unxz", z}, func() {}, nil
 }
 
 // skippable knows the frames by which zstd streams carry other things.
@@ -203,7 +212,7 @@ func (r *layerReader) finishTar(diffID v1.Hash) error {
 		if len(bytes.Trim(buf[:n], "\x00")) > 0 {
 			return fmt.Errorf("there is data behind the end of the archive, within 256 KiB of byte %d", r.count.n)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -228,7 +237,7 @@ func (r *layerReader) finishBlob() error {
 		if err := r.count.ctx.Err(); err != nil {
 			return err
 		}
-		if _, err := r.raw.Read(buf); err == io.EOF {
+		if _, err := r.raw.Read(buf); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err

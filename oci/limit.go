@@ -10,8 +10,8 @@ import (
 // has its default, which is far above what honest images need.
 type Limits struct {
 	Bytes    int64 // of all layers unpacked, and again of all files that are left; default 256 GiB
-	Entries  int64 // in all layers together, with directories that are only implied; default 4 million
-	Metadata int64 // bytes of names, link targets and extended attributes, kept in memory; default 1 GiB
+	Entries  int64 // in all layers together, with directories that are only implied; default 2 million
+	Metadata int64 // bytes of names, link targets and extended attributes, kept in memory; default 512 MiB
 }
 
 // LimitError says that an image is larger than [Limits] allow.
@@ -44,10 +44,10 @@ func (l Limits) withDefaults() Limits {
 		l.Bytes = 256 << 30
 	}
 	if l.Entries <= 0 {
-		l.Entries = 4 << 20
+		l.Entries = 2 << 20
 	}
 	if l.Metadata <= 0 {
-		l.Metadata = 1 << 30
+		l.Metadata = 512 << 20
 	}
 	return l
 }

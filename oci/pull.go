@@ -101,6 +101,7 @@ func (p *pull) fromRegistry(ctx context.Context) (*storeImage, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer reg.close()
 	var known v1.Hash
 	resolving := ctx
 	if stored != nil {

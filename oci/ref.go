@@ -88,7 +88,7 @@ func parseReference(s string, plainHTTP bool) (reference, error) {
 		return reference{}, unknownTransport(s, word)
 	}
 	if strings.HasPrefix(s, "/") || strings.HasPrefix(s, ".") || strings.HasPrefix(s, "~") {
-		return reference{}, fmt.Errorf("parse reference %q: a path needs its transport: rootfs:, oci:, oci-archive: or docker-archive:", s)
+		return reference{}, fmt.Errorf("parse reference %q: a path needs its transport, one of rootfs: oci: oci-archive: docker-archive: before it", s)
 	}
 	return parseRegistry(s, s, plainHTTP)
 }
@@ -111,7 +111,7 @@ func parseLocal(transport, rest string) (reference, error) {
 		}
 	}
 	if r.path == "" {
-		return reference{}, fmt.Errorf("parse reference %q: no path after %s:", transport+":"+rest, transport)
+		return reference{}, fmt.Errorf("parse reference %q: it has no path", transport+":"+rest)
 	}
 	return r, nil
 }

@@ -3,8 +3,10 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -84,6 +86,10 @@ func TestPlainHTTPOnlyWhereItIsSafe(t *testing.T) {
 		t.Errorf("plain HTTP asked for: %v", err)
 	}
 	r, _ = parseReference("example.com/a", false)
+	full := &fs.PathError{Op: "write", Path: "/cache/blob", Err: syscall.ENOSPC}
+	if err := explainRegistry(full, r.registry); !errors.Is(err, full) || unreachable(err) || strings.Contains(err.Error(), "answer") {
+		t.Errorf("a full disk: %v", err)
+	}
 	err = explainRegistry(fmt.Errorf("Get: %w", http.ErrSchemeMismatch), r.registry)
 	if !strings.Contains(err.Error(), "registry example.com speaks plain HTTP") || unreachable(err) {
 		t.Errorf("error %v", err)

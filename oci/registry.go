@@ -28,9 +28,12 @@ const (
 // repository is one of a registry as remote gives access to it. It
 // logs in once.
 type repository struct {
-	puller *remote.Puller
-	ref    name.Reference
+	puller    *remote.Puller
+	transport *http.Transport
+	ref       name.Reference
 }
+
+func (r *repository) close() { r.transport.CloseIdleConnections() }
 
 // openRepository prepares access to a reference's registry. Quick does without
 // second attempts, for when there is something to fall back to.
@@ -53,7 +56,7 @@ func openRepository(ref name.Reference, quick bool) (*repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &repository{puller: puller, ref: ref}, nil
+	return &repository{puller: puller, transport: transport, ref: ref}, nil
 }
 
 // resolve finds the image manifest for a platform, and the digest that the

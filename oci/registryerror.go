@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,8 +87,10 @@ func unreachable(err error) bool {
 	if errors.As(err, &certificate) || speaksPlainHTTP(err) {
 		return false
 	}
-	var neterr interface{ Timeout() bool } // net.Error, url.Error, context.DeadlineExceeded
-	return errors.As(err, &neterr)
+	// Not net.Error: a full disk's error is one too, by its method Timeout.
+	var request *url.Error
+	var socket *net.OpError
+	return errors.As(err, &request) || errors.As(err, &socket) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // credentialsText says which file was read for credentials and whether it had

@@ -55,7 +55,7 @@ func (p *pull) storeTar(ctx context.Context) (v1.Descriptor, error) {
 		return v1.Descriptor{}, err
 	}
 	defer f.Close()
-	plain, stop, err := decompress(&progressReader{ctx: ctx, r: f, p: p})
+	plain, stop, err := decompressFile(&progressReader{ctx: ctx, r: f, p: p})
 	if err != nil {
 		return v1.Descriptor{}, fmt.Errorf("read %s: %w", p.ref.path, err)
 	}

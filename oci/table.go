@@ -68,7 +68,7 @@ func readTable(ctx context.Context, l v1.Layer, b *budget) (*table, error) {
 	names := map[string]string{} // user and group names, each kept once
 	for {
 		hdr, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

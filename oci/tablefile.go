@@ -72,7 +72,7 @@ func (l *storeLayer) saveTable(t *table) {
 	if os.MkdirAll(filepath.Dir(path), 0o755) != nil {
 		return
 	}
-	renameio.WriteFile(path, append([]byte(tableHead(body.Bytes())+"\n"), body.Bytes()...), 0o644)
+	_ = renameio.WriteFile(path, append([]byte(tableHead(body.Bytes())+"\n"), body.Bytes()...), 0o644)
 }
 
 func tableHead(body []byte) string {
