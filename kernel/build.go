@@ -65,7 +65,7 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (Kernel, 
 		return Kernel{}, nil, false, err
 	}
 	var tree strings.Builder
-	if err := t.git(ctx, &tree, "rev-parse", "--verify", hash+"^{tree}"); err != nil {
+	if err := t.git(ctx, &tree, nil, "rev-parse", "--verify", hash+"^{tree}"); err != nil {
 		return Kernel{}, nil, false, err
 	}
 	made := append([]string{"build", "tree " + strings.TrimSpace(tree.String()), r.identity()}, tools.identity...)

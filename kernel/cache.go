@@ -167,7 +167,7 @@ func lockFile(ctx context.Context, path, holder string, waiting func(holder stri
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(holder+"\n"), 0)
 	}
 	if err != nil {

@@ -144,24 +144,32 @@ func walkTar(m member, limit int64, visit func(name string, h *tar.Header, r io.
 	defer plain.Close()
 	limited := &io.LimitedReader{R: plain, N: limit}
 	archive := tar.NewReader(limited)
-	for n := 0; err == nil; n++ {
-		var h *tar.Header
-		if h, err = archive.Next(); err != nil {
+	for n := 0; ; n++ {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
 			break
 		}
-		if n == maxEntries {
-			return fmt.Errorf("more than %d entries", maxEntries)
+		if err == nil && n == maxEntries {
+			err = fmt.Errorf("more than %d entries", maxEntries)
 		}
-		err = visit(strings.TrimPrefix(path.Clean("/"+h.Name), "/"), h, archive)
+		if err == nil {
+			err = visit(strings.TrimPrefix(path.Clean("/"+h.Name), "/"), h, archive)
+		}
+		if err != nil {
+			return errors.Join(err, tooMuch(limited, limit))
+		}
 	}
-	if err == io.EOF {
-		// Read to its very end, where the checksum is.
-		_, err = io.Copy(io.Discard, limited)
+	// Read to its very end, where the checksum is.
+	_, err = io.Copy(io.Discard, limited)
+	return errors.Join(err, tooMuch(limited, limit))
+}
+
+// tooMuch explains what the end of a limited reader looks like to others.
+func tooMuch(r *io.LimitedReader, limit int64) error {
+	if r.N > 0 {
+		return nil
 	}
-	if limited.N <= 0 {
-		return fmt.Errorf("unpacks to more than %d MiB", limit>>20)
-	}
-	return err
+	return fmt.Errorf("unpacks to more than %d MiB", limit>>20)
 }
 
 // readControl returns the fields of the package's control file (man 5

@@ -123,7 +123,7 @@ func (t *Tree) log(ctx context.Context, args ...string) ([]Commit, error) {
 		done <- err
 	}()
 	args = append([]string{"log", "-z", commitFormat, "--encoding=UTF-8", "--no-show-signature", "--no-mailmap", "--no-notes", "--no-color"}, args...)
-	err := t.git(ctx, w, append(args, "--")...)
+	err := t.git(ctx, w, nil, append(args, "--")...)
 	w.CloseWithError(err)
 	if parseErr := <-done; err == nil || parseErr != nil && !errors.Is(parseErr, err) {
 		err = parseErr
@@ -142,10 +142,10 @@ func parseCommits(r io.Reader) ([]Commit, error) {
 		var fields [5]string
 		for i := range fields {
 			field, err := readField(b)
-			if err == io.EOF && i == 0 && field == "" {
+			if errors.Is(err, io.EOF) && i == 0 && field == "" {
 				return commits, nil
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			if err != nil {
@@ -180,7 +180,7 @@ func readField(b *bufio.Reader) (string, error) {
 			return "", fmt.Errorf("a field of more than %d bytes", maxField)
 		}
 		field = append(field, part...)
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
 		if err != nil {
@@ -210,7 +210,7 @@ func (t *Tree) IsAncestor(ctx context.Context, a, b string) (bool, error) {
 	if err := t.syncShallow(); err != nil {
 		return false, fmt.Errorf("compare %s and %s: %w", a, b, err)
 	}
-	err = t.git(ctx, nil, "merge-base", "--is-ancestor", older, newer)
+	err = t.git(ctx, nil, nil, "merge-base", "--is-ancestor", older, newer)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 {
 		return false, nil
@@ -230,14 +230,14 @@ func (t *Tree) Show(ctx context.Context, commit string) (patch []byte, err error
 	}
 	args := []string{"show", "--format=email", "--no-color", "--no-ext-diff", "--no-textconv", "--no-notes", "--encoding=UTF-8", "--stat"}
 	out := &cappedBuffer{limit: maxPatch}
-	if err := t.git(ctx, out, append(args, "--patch", "--binary", hash, "--")...); err != nil {
+	if err := t.git(ctx, out, nil, append(args, "--patch", "--binary", hash, "--")...); err != nil {
 		return nil, fmt.Errorf("show %s: %w", commit, err)
 	}
 	if !out.over {
 		return out.kept.Bytes(), nil
 	}
 	out = &cappedBuffer{limit: maxPatch}
-	if err := t.git(ctx, out, append(args, hash, "--")...); err != nil {
+	if err := t.git(ctx, out, nil, append(args, hash, "--")...); err != nil {
 		return nil, fmt.Errorf("show %s: %w", commit, err)
 	}
 	return out.kept.Bytes(), nil

@@ -79,7 +79,7 @@ func bzImageBanner(r io.ReaderAt) (string, error) {
 	head := make([]byte, headerSize)
 	n, err := r.ReadAt(head, 0)
 	if n < len(head) || binary.LittleEndian.Uint16(head[offBootFlag:]) != 0xaa55 || string(head[offMagic:offMagic+4]) != "HdrS" {
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return "", err
 		}
 		return "", errors.New("neither a bzImage nor an ELF vmlinux")
@@ -151,7 +151,7 @@ func findBanner(r io.Reader) (string, error) {
 	for {
 		n, err := io.ReadFull(r, buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		last := err == io.EOF || err == io.ErrUnexpectedEOF
+		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		if err != nil && !last {
 			return "", err
 		}

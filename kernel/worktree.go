@@ -265,22 +265,28 @@ func (w *workTree) checkout(ctx context.Context, hash string) error {
 	var exit *exec.ExitError
 	// Files whose times changed and whose content did not, in a cache that was
 	// copied, are not to be written again. It fails when there are others too.
-	err := w.git(ctx, io.Discard, "update-index", "-q", "--refresh")
+	err := w.git(ctx, "update-index", "-q", "--refresh")
 	if err != nil && !errors.As(err, &exit) {
 		return err
 	}
-	err = w.git(ctx, io.Discard, "checkout", "--quiet", "--force", "--detach", hash)
+	err = w.git(ctx, "checkout", "--quiet", "--force", "--detach", hash)
 	if errors.As(err, &exit) {
 		// A damaged index, as a rule: without one, every file is written again.
 		if err := removeIfThere(filepath.Join(w.base, "git/index")); err != nil {
 			return err
 		}
-		err = w.git(ctx, io.Discard, "checkout", "--quiet", "--force", "--detach", hash)
+		err = w.git(ctx, "checkout", "--quiet", "--force", "--detach", hash)
 	}
 	if err != nil {
 		return fmt.Errorf("%w (a clone without all of its objects, --filter or --reference, must get them first)", err)
 	}
-	return w.git(ctx, io.Discard, "clean", "--quiet", "-d", "-ff")
+	return w.git(ctx, "clean", "--quiet", "-d", "-ff")
+}
+
+// git changes the work tree. Should lab be killed, the lock stays with git until
+// it is gone as well.
+func (w *workTree) git(ctx context.Context, args ...string) error {
+	return w.Tree.git(ctx, io.Discard, []*os.File{w.lock}, args...)
 }
 
 // wipe removes everything that builds have made.
@@ -288,7 +294,7 @@ func (w *workTree) wipe(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(w.base, "git/index")); err != nil {
 		return errors.Join(os.RemoveAll(w.src()), os.Mkdir(w.src(), 0o755))
 	}
-	return w.git(ctx, io.Discard, "clean", "--quiet", "-d", "-ff", "-x")
+	return w.git(ctx, "clean", "--quiet", "-d", "-ff", "-x")
 }
 
 // settled is how long before the last sign of life of a killed make a file

@@ -110,13 +110,11 @@ func isValue(s string) bool {
 	case s[0] == '"':
 		return isQuoted(s)
 	}
-	for i, r := range s {
-		hex := r >= '0' && r <= '9' || r >= 'a' && r <= 'f' || r >= 'A' && r <= 'F'
-		if !hex && !(r == '-' && i == 0 && len(s) > 1) && !((r == 'x' || r == 'X') && i == 1 && s[0] == '0' && len(s) > 2) {
-			return false
-		}
+	digits := strings.TrimPrefix(s, "-")
+	if hex, ok := strings.CutPrefix(strings.ToLower(s), "0x"); ok {
+		digits = hex
 	}
-	return true
+	return digits != "" && strings.Trim(digits, "0123456789abcdefABCDEF") == ""
 }
 
 // isQuoted reports whether s is one string in double quotes in which every
