@@ -24,8 +24,7 @@ const lockPoll = 100 * time.Millisecond
 //	HEX.json   its Image, written last
 //	HEX.lock   held while one process builds
 //
-// Any of it may be deleted at any time when no lab runs, and two labs may share
-// it.
+// Two labs may share it, and all of it may be deleted while none is building.
 func Cached(ctx context.Context, dir string, s Spec) (Image, bool, error) {
 	if err := s.validate(); err != nil {
 		return Image{}, false, err

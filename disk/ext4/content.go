@@ -19,7 +19,7 @@ func (n *inode) setHeader(h *tar.Header) error {
 		if h.Mode&modeType == modeSocket && h.Size == 0 {
 			n.mode = n.mode&^modeType | modeSocket
 		}
-	case tar.TypeLink:
+	case tar.TypeLink: // has no mode of its own
 	case tar.TypeSymlink:
 		n.mode |= modeSymlink
 	case tar.TypeChar:
@@ -89,8 +89,8 @@ var zeros [blockSize]byte
 // setData writes the data of a file, straight from the reader into the buffer
 // that is written out. Blocks of zeros become holes.
 func (w *Writer) setData(n *inode, size int64, r io.Reader) error {
-	if size > maxFileSize {
-		return fmt.Errorf("file of %d bytes is larger than the %d that ext4 holds", size, maxFileSize)
+	if size < 0 || size > maxFileSize {
+		return fmt.Errorf("file of %d bytes: ext4 holds up to %d", size, maxFileSize)
 	}
 	n.size = size
 	w.extents.reset()

@@ -108,8 +108,8 @@ func (w *Writer) writeDirectory(n *inode) error {
 		total += dirent{name: name}.size()
 	}
 
-	var blocks dirBlocks
-	blocks.start(w)
+	w.extents.reset()
+	blocks := dirBlocks{w: w}
 	var err error
 	if total <= blockSize {
 		w.dirBlock.reset()
@@ -147,11 +147,6 @@ func (w *Writer) dirent(name string, ino uint32) dirent {
 type dirBlocks struct {
 	w *Writer
 	n uint32
-}
-
-func (d *dirBlocks) start(w *Writer) {
-	d.w = w
-	w.extents.reset()
 }
 
 func (d *dirBlocks) append(b []byte) error {

@@ -99,8 +99,8 @@ type timestamp struct{ seconds, extra uint32 }
 
 // newTimestamp takes a time outside of 1901-12-13 to 2310-04-04 to the nearest in
 // it, as the kernel does with utimensat(2) and what ext4 cannot hold. ext4 itself
-// would go on to 2446, but kernels before 4.3 used those words for times before
-// 1970, and e2fsck takes them for such.
+// would go on to 2446, but older kernels wrote times before 1970 like that, and
+// e2fsck takes them for such (fs/ext4/ext4.h, ext4_encode_extra_time).
 func newTimestamp(t time.Time) timestamp {
 	const first, last = -1 << 31, 5<<31 - 1
 	sec, nsec := t.Unix(), uint32(t.Nanosecond())

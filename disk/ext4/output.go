@@ -30,10 +30,6 @@ type output struct {
 
 const bufferSize = 1 << 20
 
-func newOutput(w io.WriterAt, base int64, limit, reserved uint32) *output {
-	return &output{w: w, base: base, limit: limit, reserved: reserved, buf: make([]byte, 0, bufferSize)}
-}
-
 // skipReserved moves on when the next block is the head of a group with a
 // superblock.
 func (o *output) skipReserved() {
@@ -42,8 +38,8 @@ func (o *output) skipReserved() {
 	}
 }
 
-// room is memory for the next blocks: at least one, a whole number, all in one
-// run. What it holds before is of no meaning. After filling it, take the blocks.
+// room is memory for the next blocks: one at least, all in one run. What it holds
+// has no meaning. Blocks of it that have been filled are to be taken.
 func (o *output) room() ([]byte, error) {
 	o.skipReserved()
 	if o.next >= o.limit {

@@ -6,16 +6,17 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A reader of its own for what the writer wrote, by the same documentation and
 // without the writer's code, so that a mistake has to be made twice.
 
 type readFS struct {
-	t         testing.TB
-	b         []byte
-	perGroup  uint32 // inodes
-	groupSize uint32 // blocks
+	t        testing.TB
+	b        []byte
+	perGroup uint32 // inodes
 }
 
 // readInode is what a file is, as a guest would see it.
@@ -36,12 +37,22 @@ type readInode struct {
 
 func readImage(t testing.TB, path string) *readFS {
 	t.Helper()
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Munmap(b) })
 	sb := b[1024:]
-	return &readFS{t, b, binary.LittleEndian.Uint32(sb[0x28:]), binary.LittleEndian.Uint32(sb[0x20:])}
+	return &readFS{t, b, binary.LittleEndian.Uint32(sb[0x28:])}
 }
 
 func (r *readFS) blockAt(n uint32) []byte { return r.b[int64(n)*4096:][:4096] }

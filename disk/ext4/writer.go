@@ -34,16 +34,15 @@ import (
 	"time"
 )
 
-// Options of a file system. The zero value is good for one image in the world:
-// give at least a UUID.
+// Options of a file system. The zero value works.
 type Options struct {
-	UUID     [16]byte
+	UUID     [16]byte  // all zeros stand for one that is always the same
 	Label    string    // at most 16 bytes
-	HashSeed [16]byte  // of directory hashes
+	HashSeed [16]byte  // of directory hashes; zeros stand for ext4's own
 	Epoch    time.Time // of the file system, and of folders that no entry describes; zero is 1970-01-01
 	// MaxSize is the largest the file system may become, in bytes; 0 is 1 TiB.
-	// Room for the group descriptors of so much is kept free while writing: 8
-	// bytes for each MiB, a few times.
+	// While writing, room for the group descriptors of so much is kept free at the
+	// head of every group that gets a copy of them: 256 KiB for 1 TiB.
 	MaxSize int64
 }
 
@@ -56,6 +55,9 @@ const (
 	maxPath    = 4096
 	maxEntries = 1 << 24
 )
+
+// defaultUUID is for file systems that got none: e2fsck wants one.
+var defaultUUID = [16]byte{'l', 'a', 'b', 'e', 'x', 't', 0x44, 0, 0x80, 0, 0, 0, 0, 0, 0, 1}
 
 // Writer builds one file system. After an error it is of no more use.
 type Writer struct {
@@ -91,6 +93,9 @@ func NewWriter(w io.WriterAt, base int64, o Options) (*Writer, error) {
 	if len(o.Label) > 16 {
 		return nil, fmt.Errorf("make ext4: label %q has more than 16 bytes", o.Label)
 	}
+	if o.UUID == [16]byte{} {
+		o.UUID = defaultUUID
+	}
 	if o.Epoch.IsZero() {
 		o.Epoch = time.Unix(0, 0)
 	}
@@ -102,7 +107,7 @@ func NewWriter(w io.WriterAt, base int64, o Options) (*Writer, error) {
 	}
 	limit := uint32(o.MaxSize / blockSize)
 	reserved := 1 + divUp(divUp(limit, groupBlocks), blockDescs)
-	e := &Writer{opt: o, out: *newOutput(w, base, limit, reserved)}
+	e := &Writer{opt: o, out: output{w: w, base: base, limit: limit, reserved: reserved, buf: make([]byte, 0, bufferSize)}}
 	e.extents.out = &e.out
 	e.inodes.pieces = [][]inode{make([]inode, inodePiece)}
 	e.inodes.last = firstInode - 1
@@ -130,6 +135,13 @@ func (w *Writer) initDirectory(ino, parent uint32) *directory {
 // AddTar adds every entry of a tar stream below the directory prefix. It reads
 // the stream to its end. Hard links are between entries of the stream.
 func (w *Writer) AddTar(prefix string, r io.Reader) error {
+	if w.err == nil {
+		w.err = w.addTar(prefix, r)
+	}
+	return w.err
+}
+
+func (w *Writer) addTar(prefix string, r io.Reader) error {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	stream := tar.NewReader(buffered)
 	for {
@@ -166,7 +178,7 @@ func (w *Writer) AddTar(prefix string, r io.Reader) error {
 // it.
 func join(prefix, name string) (string, error) {
 	if name == ".." || strings.HasPrefix(name, "../") || strings.HasSuffix(name, "/..") || strings.Contains(name, "/../") {
-		return "", fmt.Errorf("add %q to ext4: path leads out of its tree", name)
+		return "", fmt.Errorf("add %q to ext4: path leads out of its tree", brief(name))
 	}
 	return path.Join(prefix, name), nil
 }

@@ -94,6 +94,9 @@ func newXattr(name, value string) (x xattr, ok bool, err error) {
 // base64, and access control lists in text form; the first wins. They come out as an attribute block has to
 // hold them: by namespace, length of name, name.
 func headerXattrs(h *tar.Header) ([]xattr, error) {
+	if len(h.PAXRecords) == 0 {
+		return nil, nil
+	}
 	named := make(map[string]string)
 	for key, value := range h.PAXRecords {
 		if name, ok := strings.CutPrefix(key, "LIBARCHIVE.xattr."); ok {
@@ -203,9 +206,9 @@ func encodeXattrBlock(list []xattr) []byte {
 
 // xattrBlocks remembers the attribute blocks by content, to share them.
 type xattrBlocks struct {
-	byContent map[[sha256.Size]byte]int // the block to share, in blocks
 	blocks    []xattrBlock
-	byBlock   map[uint32]int
+	byContent map[[sha256.Size]byte]int // index of the block that still has room
+	byBlock   map[uint32]int            // index of a block by its number
 }
 
 type xattrBlock struct {
