@@ -29,6 +29,10 @@ const Port = "lab.0"
 // DefaultTimeout is how long a test may run when its Spec has no Timeout.
 const DefaultTimeout = 5 * time.Minute
 
+// Grace is how long a guest whose agent has said hello may take besides the
+// test itself: to set up the container, to kill it, to report.
+const Grace = 2 * time.Minute
+
 // DefaultMaxOutput is how many bytes of stdout, of stderr and of syslog are
 // kept when a Spec has no MaxOutput; LimitMaxOutput is the most it may ask for.
 const (
@@ -63,8 +67,9 @@ type Spec struct {
 	// Privileged gives every capability and device, and neither masks paths
 	// nor makes any read-only.
 	Privileged bool `json:"privileged,omitempty"`
-	// Timeout is when the container is killed, counted from its start.
-	// 0 is DefaultTimeout.
+	// Timeout is when the container is killed, counted from the command's
+	// exec. 0 is DefaultTimeout. A host that waits for the result should give
+	// the guest Grace longer.
 	Timeout time.Duration `json:"-"`
 	// Epoch is what the guest's clock is set to before the test. The zero
 	// time leaves the clock as the machine has it.

@@ -214,7 +214,11 @@ func (a *agent) finish(d wire.Done) {
 	} else if err := a.out.Write(f); err != nil {
 		a.say("error: %v", err)
 	} else if a.channel != nil {
-		a.channel.awaitAck(5 * time.Second)
+		patience := 5 * time.Second
+		if a.echo {
+			patience = time.Second // a bare QEMU answers nothing
+		}
+		a.channel.awaitAck(patience)
 	}
 	powerOff()
 }

@@ -4,9 +4,7 @@ package agent
 
 import (
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"unsafe"
 
@@ -95,20 +93,6 @@ func hasAll(names []string) bool {
 		}
 	}
 	return false
-}
-
-// lastCap reads the highest capability that the kernel knows.
-func lastCap() (capability.Cap, error) {
-	const path = "/proc/sys/kernel/cap_last_cap"
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, fmt.Errorf("read the last capability: %w", err)
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || n < 0 || n > 62 {
-		return 0, fmt.Errorf("read the last capability: %s has %q", path, b)
-	}
-	return capability.Cap(n), nil
 }
 
 // limitCaps takes everything but bounding from the calling thread's bounding

@@ -168,17 +168,14 @@ func (g cgroup) limitDevices() error {
 		rules = append(rules, [2]int32{int32(d.major), int32(d.minor)})
 	}
 	if g.v2 {
-		if err := attachDeviceFilter(g.dirs()[0], rules); err != nil {
-			return fmt.Errorf("limit the container's devices: %w", err)
-		}
-		return nil
+		return attachDeviceFilter(g.dirs()[0], rules)
 	}
 	if !slices.Contains(g.controllers, "devices") {
 		return nil
 	}
 	dir := filepath.Join(cgroupRoot, "devices", g.name)
 	if err := os.WriteFile(dir+"/devices.deny", []byte("a"), 0); err != nil {
-		return fmt.Errorf("limit the container's devices: %w", err)
+		return fmt.Errorf("limit devices: %w", err)
 	}
 	allow := []string{"c *:* m", "b *:* m"}
 	for _, r := range rules {
@@ -190,7 +187,7 @@ func (g cgroup) limitDevices() error {
 	}
 	for _, a := range allow {
 		if err := os.WriteFile(dir+"/devices.allow", []byte(a), 0); err != nil {
-			return fmt.Errorf("limit the container's devices to %s: %w", a, err)
+			return fmt.Errorf("limit devices to %s: %w", a, err)
 		}
 	}
 	return nil

@@ -257,7 +257,7 @@ func TestTimeout(t *testing.T) {
 	if o.err != nil || !o.Complete || !o.TimedOut || o.Signal != "SIGKILL" || o.Exit != 137 || o.Error != "" || o.Passed() {
 		t.Errorf("timed out %v, signal %q, exit %d, %v %s", o.TimedOut, o.Signal, o.Exit, o.err, o.Error)
 	}
-	if o.Duration < 2*time.Second || o.Notes != nil {
+	if o.Duration < spec.Timeout || o.Notes != nil {
 		t.Errorf("took %s, notes %q", o.Duration, o.Notes)
 	}
 	if n := strings.Count(string(o.Stdout), "fork\n"); n < 32 {

@@ -133,8 +133,10 @@ func (s *stager) enter() error {
 			return err
 		}
 	}
-	if err := bindLog(logFD, "/dev/log"); err != nil {
-		s.note("syslog is not captured: make /dev/log: %v", err)
+	if s.Syslog {
+		if err := bindLog(logFD, "/dev/log"); err != nil {
+			s.note("syslog is not captured: make /dev/log: %v", err)
+		}
 	}
 	for key, value := range s.Config.Linux.Sysctl {
 		if err := os.WriteFile("/proc/sys/"+strings.ReplaceAll(key, ".", "/"), []byte(value), 0); err != nil {
