@@ -55,13 +55,13 @@ func expand(r io.Reader, out *os.File, d Disk) (reason, err error) {
 	z.Multistream(false)
 	sum := newCounter()
 	chunk := make([]byte, 64<<10)
-	for reason != io.EOF {
+	for !errors.Is(reason, io.EOF) {
 		var n int
 		n, reason = z.Read(chunk)
 		offset := sum.n
-		sum.Write(chunk[:n])
+		_, _ = sum.Write(chunk[:n]) // a hash takes everything
 		switch {
-		case reason != nil && reason != io.EOF:
+		case reason != nil && !errors.Is(reason, io.EOF):
 			return reason, nil
 		case sum.n > d.Size:
 			return fmt.Errorf("expands to more than %d bytes", d.Size), nil
@@ -72,7 +72,7 @@ func expand(r io.Reader, out *os.File, d Disk) (reason, err error) {
 			return nil, err
 		}
 	}
-	if _, err := compressed.ReadByte(); err != io.EOF {
+	if _, err := compressed.ReadByte(); !errors.Is(err, io.EOF) {
 		return errors.New("something follows the compressed disk"), nil
 	}
 	if sum.n != d.Size || "sha256:"+sum.digest() != d.Digest {

@@ -30,7 +30,7 @@ func entries(t testing.TB, data []byte) []entry {
 	r := tar.NewReader(bytes.NewReader(data))
 	for {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return list
 		}
 		if err != nil {
@@ -187,7 +187,7 @@ func hostiles(t testing.TB) []hostile {
 	})
 	all[len(all)-1].data = func() []byte { // its last entry is not what is listed
 		e := entries(t, all[len(all)-1].data)
-		e[len(e)-1].Header.Typeflag = tar.TypeDir
+		e[len(e)-1].Typeflag = tar.TypeDir
 		return assemble(t, e)
 	}()
 	manifest("format 2", "manifest.json: made by a newer lab: format 2, this lab knows format 1", func(m *Manifest) { m.Format = 2 })

@@ -148,7 +148,7 @@ type tarReader struct {
 func (t tarReader) small(name string, limit int64) ([]byte, error) {
 	// The size is the one thing not known beforehand.
 	block, err := t.r.Peek(blockSize)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	var size int64

@@ -24,6 +24,7 @@ type Candidate struct {
 // Mark is what is known of one candidate.
 type Mark int
 
+// What can be known of a candidate.
 const (
 	Unknown Mark = iota // not tested
 	Good                // it and all its ancestors are good
