@@ -155,7 +155,7 @@ func TestEveryCulpritIsFound(t *testing.T) {
 // In histories of any size, the culprit is found in few tests.
 func TestLargerHistories(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 3))
-	for range 20 {
+	for range 8 {
 		c := fromParents(randomDAG(rnd, 50+rnd.IntN(500)))
 		total, most := 0, 0
 		for culprit := range c {
