@@ -111,7 +111,9 @@ func benchTar(b *testing.B) []byte {
 		if err := w.WriteHeader(h); err != nil {
 			b.Fatal(err)
 		}
-		io.WriteString(w, body)
+		if _, err := io.WriteString(w, body); err != nil {
+			b.Fatal(err)
+		}
 	}
 	if err := w.Close(); err != nil {
 		b.Fatal(err)

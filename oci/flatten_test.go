@@ -92,6 +92,9 @@ func TestFlattenRules(t *testing.T) {
 		{"aufs's own files", [][]file{{dir(".wh..wh.plnk/"), f(".wh..wh.plnk/1.2", "A"), hardlink("a", ".wh..wh.plnk/1.2"), hardlink("b", ".wh..wh.plnk/1.2"), f(".wh..wh.aufs", "")}},
 			[]string{`a 0 644 0:0 "A"`, `b 1 644 0:0 -> a`}},
 
+		{"aufs's own files in a directory nobody lists", [][]file{{f(".wh..wh.plnk/1.2", "A"), hardlink("d/a", ".wh..wh.plnk/1.2"), f("d/.wh..wh.orph/x", "")}},
+			[]string{`d/ 5 755 0:0`, `d/a 0 644 0:0 "A"`}},
+
 		{"special files", [][]file{{
 			{Name: "null", Type: tar.TypeChar, Header: tar.Header{Mode: 0o666, Devmajor: 1, Devminor: 3}},
 			{Name: "sda", Type: tar.TypeBlock, Header: tar.Header{Mode: 0o660, Devmajor: 8}},
@@ -271,7 +274,9 @@ func TestFlattenTimes(t *testing.T) {
 	r := Flatten(t.Context(), imageOf(t, tarOf(t, files...)))
 	defer r.Close()
 	tr := tar.NewReader(r)
-	tr.Next() // the root
+	if _, err := tr.Next(); err != nil { // the root
+		t.Fatal(err)
+	}
 	for _, want := range times {
 		h, err := tr.Next()
 		if err != nil {
@@ -365,7 +370,9 @@ func TestFlattenSparse(t *testing.T) {
 			r := Flatten(t.Context(), imageOf(t, b))
 			defer r.Close()
 			tr := tar.NewReader(r)
-			tr.Next()
+			if _, err := tr.Next(); err != nil {
+				t.Fatal(err)
+			}
 			h, err := tr.Next()
 			if err != nil {
 				t.Fatal(err)

@@ -3,6 +3,7 @@ package oci
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path"
@@ -57,7 +58,7 @@ func checkStream(t *testing.T, r io.Reader) {
 			return
 		}
 		if err != nil {
-			if err == tar.ErrHeader {
+			if errors.Is(err, tar.ErrHeader) {
 				t.Fatal("the stream is not a tar")
 			}
 			return // refused

@@ -86,7 +86,7 @@ type namedReader struct {
 
 func (r *namedReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%s: %w", r.name, explainEnd(err))
 	}
 	return n, err

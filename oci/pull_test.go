@@ -2,27 +2,21 @@ package oci
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/static"
@@ -267,7 +261,7 @@ func TestPullErrors(t *testing.T) {
 				w.Header().Set("WWW-Authenticate", `Basic realm="here"`)
 			}
 			w.WriteHeader(code)
-			io.WriteString(w, body)
+			fmt.Fprint(w, body)
 		}
 	}
 	blobs := func(change func(w http.ResponseWriter, body []byte)) func(http.ResponseWriter, *http.Request, http.Handler) {
@@ -298,14 +292,14 @@ func TestPullErrors(t *testing.T) {
 		{"out of order", "/app:1", false, status(500, ""), "out of order (500)"},
 		{"other bytes", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) {
 			b[len(b)/2] ^= 1
-			w.Write(b)
+			fmt.Fprintf(w, "%s", b)
 		}), "bytes are not those asked for"},
 		{"truncated", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(b)))
-			w.Write(b[:len(b)/2])
+			fmt.Fprintf(w, "%s", b[:len(b)/2])
 		}), "is truncated: "},
-		{"shorter than announced", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) { w.Write(b[:len(b)/2]); w.(http.Flusher).Flush() }), "is truncated: "},
-		{"longer than announced", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) { w.Write(b); w.(http.Flusher).Flush(); w.Write(b) }), "longer than"},
+		{"shorter than announced", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) { fmt.Fprintf(w, "%s", b[:len(b)/2]); w.(http.Flusher).Flush() }), "is truncated: "},
+		{"longer than announced", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) { fmt.Fprintf(w, "%s", b); w.(http.Flusher).Flush(); fmt.Fprintf(w, "%s", b) }), "longer than"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -405,355 +399,4 @@ func TestPullRefusesHostileImages(t *testing.T) {
 	if _, err := s.Pull(t.Context(), host+"/app:3", amd64); err == nil || !strings.Contains(err.Error(), "foreign layer") || !strings.Contains(err.Error(), "example.invalid") {
 		t.Errorf("error %v", err)
 	}
-}
-
-func TestStoreMendsItself(t *testing.T) {
-	host, server := serve(t)
-	push(t, host+"/app:1", oneFile(t, "x"))
-	s := newStore(t)
-	img, err := s.Pull(t.Context(), host+"/app:1", amd64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, _ := img.Layers()
-	digest, _ := layers[0].Digest()
-	path := s.blobPath(digest)
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The size is right, the bytes are not: named when it is read.
-	bad := append([]byte{}, good...)
-	bad[len(bad)-1] ^= 1
-	if err := os.WriteFile(path, bad, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	_, err = flat(t, img)
-	if err == nil || !strings.Contains(err.Error(), "is damaged; remove "+path) {
-		t.Errorf("flatten a damaged layer: %v", err)
-	}
-	// Doing so helps.
-	os.Remove(path)
-	if _, err := s.Get(t.Context(), img.Pin.Digest); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("get an image without a layer: %v", err)
-	}
-	if img, err = s.Pull(t.Context(), host+"/app:1", amd64); err != nil {
-		t.Fatal(err)
-	}
-	content(t, img)
-	// A blob cut short is fetched again without being asked.
-	if err := os.Truncate(path, 10); err != nil {
-		t.Fatal(err)
-	}
-	if img, err = s.Pull(t.Context(), host+"/app:1", amd64); err != nil {
-		t.Fatal(err)
-	}
-	content(t, img)
-	// The table of a layer is made again when it is lost or spoiled.
-	tables, _ := filepath.Glob(filepath.Join(s.dir, "headers/sha256/*"))
-	if len(tables) != 1 {
-		t.Fatalf("tables: %v", tables)
-	}
-	ok(t, os.WriteFile(tables[0], []byte("nonsense\n"), 0o644))
-	content(t, img)
-	os.RemoveAll(filepath.Join(s.dir, "headers"))
-	content(t, img)
-	// And nobody needs the registry for all this.
-	server.Close()
-	if _, err := s.Get(t.Context(), img.Pin.Digest); err != nil {
-		t.Error(err)
-	}
-	if _, err := s.Get(t.Context(), "sha256:"+strings.Repeat("0", 64)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("get what is not there: %v", err)
-	}
-	if _, err := s.Get(t.Context(), "nonsense"); err == nil {
-		t.Error("get nonsense gave no error")
-	}
-}
-
-func TestStoreIsALayout(t *testing.T) {
-	host, _ := serve(t)
-	s := newStore(t)
-	img := oneFile(t, "x")
-	push(t, host+"/app:1", img)
-	if _, err := s.Pull(t.Context(), host+"/app:1", amd64); err != nil {
-		t.Fatal(err)
-	}
-	// Read back as any layout, by the reference it was pulled by.
-	again, err := newStore(t).Pull(t.Context(), "oci:"+s.dir+":docker://"+host+"/app:1", amd64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again.Pin.Digest != digestOf(t, img) {
-		t.Errorf("digest %s", again.Pin.Digest)
-	}
-	ok(t, filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			t.Fatal(err)
-		}
-		info, err := d.Info()
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := fs.FileMode(0o644)
-		if d.IsDir() {
-			want = 0o755
-		}
-		if path != s.dir && info.Mode().Perm() != want {
-			t.Errorf("%s has mode %v", path, info.Mode())
-		}
-		return nil
-	}))
-	if err := os.WriteFile(filepath.Join(s.dir, "oci-layout"), []byte(`{"imageLayoutVersion":"9"}`), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(s.dir); err == nil {
-		t.Error("opened a layout of another version")
-	}
-}
-
-// Two processes, here two stores, in one directory.
-func TestStoreShared(t *testing.T) {
-	host, _ := serve(t)
-	dir := t.TempDir()
-	const n = 8
-	for i := range n {
-		push(t, fmt.Sprintf("%s/app:%d", host, i), oneFile(t, fmt.Sprint(i)))
-	}
-	var wg sync.WaitGroup
-	for range 3 {
-		s, err := Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range n {
-			wg.Go(func() {
-				if _, err := s.Pull(t.Context(), fmt.Sprintf("%s/app:%d", host, i), amd64); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-	}
-	wg.Wait()
-	var index v1.IndexManifest
-	b, err := os.ReadFile(filepath.Join(dir, "index.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(b, &index); err != nil || len(index.Manifests) != n {
-		t.Errorf("index.json has %d entries, error %v", len(index.Manifests), err)
-	}
-}
-
-func tarDirectory(t testing.TB, dir string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "archive.tar")
-	if out, err := exec.Command("tar", "-C", dir, "-cf", file, ".").CombinedOutput(); err != nil {
-		t.Fatalf("tar: %v: %s", err, out)
-	}
-	return file
-}
-
-func TestPullLayouts(t *testing.T) {
-	dir := t.TempDir()
-	p, err := layout.Write(dir, empty.Index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	one, two := oneFile(t, "one"), oneFile(t, "two")
-	tagged := func(tag string) layout.Option {
-		return layout.WithAnnotations(map[string]string{annotationRef: tag})
-	}
-	if err := p.AppendImage(one, tagged("1")); err != nil {
-		t.Fatal(err)
-	}
-	archive := tarDirectory(t, dir)
-	for _, ref := range []string{"oci:" + dir, "oci:" + dir + ":1", "oci-archive:" + archive, "oci-archive:" + archive + ":1", "oci:" + dir + "@" + digestOf(t, one)} {
-		got, err := newStore(t).Pull(t.Context(), ref, amd64)
-		if err != nil {
-			t.Errorf("%s: %v", ref, err)
-		} else if got.Pin.Digest != digestOf(t, one) || got.Pin.Reference != ref || content(t, got) != `file 0 644 0:0 "one"` {
-			t.Errorf("%s: %+v", ref, got.Pin)
-		}
-	}
-	if err := p.AppendImage(two, tagged("2")); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.AppendIndex(indexOf(t, types.OCIImageIndex, "linux/amd64", "linux/arm64"), tagged("many")); err != nil {
-		t.Fatal(err)
-	}
-	archive = tarDirectory(t, dir)
-	compressed := filepath.Join(t.TempDir(), "a.tar.gz")
-	b, err := os.ReadFile(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(compressed, gzipped(t, b), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, prefix := range []string{"oci:" + dir, "oci-archive:" + archive, "oci-archive:" + compressed} {
-		for suffix, want := range map[string]string{
-			":2": `"two"`, ":many": `"linux/amd64"`, "@" + digestOf(t, two): `"two"`,
-			":3": "error: no image is tagged 3; there is 1, 2, many", "": "error: there are several images; name one by its tag: 1, 2, many",
-			"@sha256:" + strings.Repeat("0", 64): "error: manifest sha256:000",
-		} {
-			img, err := newStore(t).Pull(t.Context(), prefix+suffix, amd64)
-			text := fmt.Sprint("error: ", err)
-			if err == nil {
-				text = content(t, img)
-			}
-			if want, isError := strings.CutPrefix(want, "error: "); !strings.Contains(text, want) || isError != (err != nil) {
-				t.Errorf("%s: %s, want %s", prefix+suffix, text, want)
-			}
-		}
-	}
-	// A blob that is not what index.json says.
-	layers, _ := two.Layers()
-	digest, _ := layers[0].Digest()
-	path := filepath.Join(dir, "blobs/sha256", digest.Hex)
-	ok(t, os.Chmod(path, 0o644))
-	if err := os.Truncate(path, 5); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := newStore(t).Pull(t.Context(), "oci:"+dir+":2", amd64); err == nil || !strings.Contains(err.Error(), "truncated: 5 of") {
-		t.Errorf("truncated blob: %v", err)
-	}
-}
-
-func TestPullDockerArchive(t *testing.T) {
-	config := `{"os":"linux","architecture":"amd64","config":{"Cmd":["/x"]},"rootfs":{"type":"layers","diff_ids":["%s","%s"]}}`
-	layer := tarOf(t, f("file", "x"))
-	digest, _, _ := v1.SHA256(strings.NewReader(string(layer)))
-	config = fmt.Sprintf(config, digest, digest)
-	files := []file{
-		f("manifest.json", `[{"Config":"abc.json","RepoTags":["app:1"],"Layers":["l1/layer.tar","l2/layer.tar"]},{"Config":"none","RepoTags":["app:2"],"Layers":[]}]`),
-		f("abc.json", config), dir("l1/"), {Name: "l1/layer.tar", Body: string(layer)}, symlink("l2/layer.tar", "../l1/layer.tar"),
-	}
-	path := filepath.Join(t.TempDir(), "app.tar")
-	if err := os.WriteFile(path, tarOf(t, files...), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	s := newStore(t)
-	first, err := s.Pull(t.Context(), "docker-archive:"+path+":app:1", amd64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if content(t, first) != `file 0 644 0:0 "x"` {
-		t.Errorf("image holds %s", content(t, first))
-	}
-	// Layers that are compressed have the same diff ids, and docker.io/library
-	// goes without saying.
-	files[3].Body = string(gzipped(t, layer))
-	if err := os.WriteFile(path, gzipped(t, tarOf(t, files...)), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	second, err := s.Pull(t.Context(), "docker-archive:"+path+":docker.io/library/app:1", amd64)
-	if err != nil || content(t, second) != `file 0 644 0:0 "x"` {
-		t.Errorf("compressed: %v", err)
-	}
-	for ref, want := range map[string]string{
-		path:                         "several images; name one by its tag: app:1, app:2",
-		path + ":app:3":              "no image is tagged app:3",
-		path + ":app:2":              "open none in the archive",
-		path + ".no":                 "no such file",
-		filepath.Dir(path):           "is a directory",
-		"/dev/null":                  "no manifest.json",
-		"/proc/self/exe":             "not a tar archive",
-		filepath.Dir(path) + "/../x": "no such file",
-	} {
-		if _, err := s.Pull(t.Context(), "docker-archive:"+ref, amd64); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error %v, want %s", ref, err, want)
-		}
-	}
-}
-
-func TestPullRootfs(t *testing.T) {
-	plain := tarOf(t, dir("./"), f("./file", "x"), hardlink("./link", "./file"))
-	tmp := t.TempDir()
-	write := func(name string, b []byte) string {
-		path := filepath.Join(tmp, name)
-		if err := os.WriteFile(path, b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return "rootfs:" + path
-	}
-	s := newStore(t)
-	var pins []string
-	for _, ref := range []string{write("a.tar", plain), write("a.tar.gz", gzipped(t, plain)), write("a.tar.zst", zstded(t, plain)), write("a.tar.xz", xzed(t, plain))} {
-		img, err := s.Pull(t.Context(), ref, amd64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.HasPrefix(img.Pin.Platform, "linux/amd64") || img.Pin.Reference != ref {
-			t.Errorf("pin %+v", img.Pin)
-		}
-		pins = append(pins, img.Pin.Digest)
-		if diff := cmp.Diff([]string{"./ 5 755 0:0", `file 0 644 0:0 "x"`, "link 1 644 0:0 -> file"}, must(flat(t, img))); diff != "" {
-			t.Error(diff)
-		}
-	}
-	if slices.Max(pins) != slices.Min(pins) {
-		t.Errorf("the pin depends on the compression: %v", pins)
-	}
-	for ref, want := range map[string]string{
-		"rootfs:" + tmp + "/none.tar":                        "no such file",
-		write("cut.tar", plain[:len(plain)-1024]):            "does not end in two blocks of zeros",
-		write("cut.tar.gz", gzipped(t, plain)[:100]):         "truncated",
-		write("short", []byte("x")):                          "not a tar",
-		write("text", []byte(strings.Repeat("text ", 1000))): "not a tar",
-		write("zeros", make([]byte, 10240)):                  "holds nothing",
-		write("wh.tar", tarOf(t, f(".wh.a", ""))):            `entry ".wh.a": names that begin with ".wh."`,
-		write("evil.tar", tarOf(t, f("../a", ""))):           "leads out of the root",
-	} {
-		if _, err := s.Pull(t.Context(), ref, amd64); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error %v, want %s", ref, err, want)
-		}
-	}
-}
-
-func TestPullRootfsDirectory(t *testing.T) {
-	dir := t.TempDir()
-	ok(t, os.MkdirAll(filepath.Join(dir, "etc/empty"), 0o755))
-	ok(t, os.WriteFile(filepath.Join(dir, "etc/b"), []byte("B"), 0o600))
-	ok(t, os.Link(filepath.Join(dir, "etc/b"), filepath.Join(dir, "a")))
-	ok(t, os.Symlink("../nowhere", filepath.Join(dir, "etc/l")))
-	s := newStore(t)
-	img, err := s.Pull(t.Context(), "rootfs:"+dir, amd64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	owner := fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
-	var got []string
-	for _, line := range must(flat(t, img)) {
-		if !strings.HasPrefix(line, "./ ") {
-			got = append(got, strings.ReplaceAll(line, owner, "me"))
-		}
-	}
-	want := []string{`a 0 600 me "B"`, `etc/ 5 755 me`, `etc/b 1 600 me -> a`, `etc/empty/ 5 755 me`, `etc/l 2 777 me -> ../nowhere`}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-	link := filepath.Join(t.TempDir(), "link")
-	ok(t, os.Symlink(dir, link))
-	if linked, err := s.Pull(t.Context(), "rootfs:"+link, amd64); err != nil || linked.Pin.Digest != img.Pin.Digest {
-		t.Errorf("by a symlink: %+v, %v", linked.Pin, err)
-	}
-	again, err := s.Pull(t.Context(), "rootfs:"+dir, amd64)
-	if err != nil || again.Pin != img.Pin {
-		t.Errorf("the second time: %+v, %v", again.Pin, err)
-	}
-}
-
-func ok(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }

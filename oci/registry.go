@@ -115,7 +115,7 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 	n, err := w.rc.Read(p)
 	w.timer.Reset(stallTimeout)
 	switch {
-	case err == nil || err == io.EOF:
+	case err == nil || errors.Is(err, io.EOF):
 	case w.ctx.Err() != nil:
 		err = context.Cause(w.ctx)
 	case strings.HasPrefix(err.Error(), "error verifying"):

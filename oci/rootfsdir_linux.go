@@ -55,9 +55,10 @@ func tarDir(ctx context.Context, w io.Writer, dir string, notice func(string)) e
 }
 
 func writeFile(tw *tar.Writer, full, name string, st *unix.Stat_t, seen map[[2]uint64]string, buf []byte) error {
+	seconds, nanos := st.Mtim.Unix()
 	e := entry{
 		Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
-		Second: st.Mtim.Sec, Nanos: int32(st.Mtim.Nsec),
+		Second: seconds, Nanos: int32(nanos),
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
@@ -87,7 +88,7 @@ func writeFile(tw *tar.Writer, full, name string, st *unix.Stat_t, seen map[[2]u
 		return err
 	}
 	h := e.header(name)
-	if inode := [2]uint64{st.Dev, st.Ino}; st.Nlink > 1 && e.Type != tar.TypeDir {
+	if inode := [2]uint64{uint64(st.Dev), st.Ino}; st.Nlink > 1 && e.Type != tar.TypeDir {
 		if first, ok := seen[inode]; ok {
 			h.Typeflag, h.Linkname, h.Size, h.PAXRecords = tar.TypeLink, first, 0, nil
 			h.Devmajor, h.Devminor = 0, 0

@@ -99,16 +99,29 @@ func (s *Store) blobPath(h v1.Hash) string {
 	return filepath.Join(s.dir, "blobs", h.Algorithm, h.Hex)
 }
 
-// has says whether a blob is stored with the size it should have. A blob of
-// another size was damaged and does not count: storing it again mends it.
+// has says whether a blob is stored with the size it should have, and a small
+// one with the right digest. What was damaged does not count: storing it again
+// mends it.
 func (s *Store) has(d v1.Descriptor) bool {
 	info, err := os.Lstat(s.blobPath(d.Digest))
-	return err == nil && info.Mode().IsRegular() && info.Size() == d.Size
+	if err != nil || !info.Mode().IsRegular() || info.Size() != d.Size {
+		return false
+	}
+	const small = 1 << 20
+	if d.Size > small {
+		return true
+	}
+	_, err = s.bytes(d.Digest, small)
+	return err == nil
 }
 
 // temp is a file in tmp/ that becomes a blob or goes away.
 func (s *Store) temp() (*os.File, error) {
-	f, err := os.CreateTemp(filepath.Join(s.dir, "tmp"), "blob-*")
+	dir := filepath.Join(s.dir, "tmp")
+	if err := os.MkdirAll(dir, 0o755); err != nil { // somebody may have emptied the cache
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, "blob-*")
 	if err != nil {
 		return nil, err
 	}

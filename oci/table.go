@@ -129,7 +129,7 @@ func entryOf(h *tar.Header) (entry, error) {
 		Mode:   uint32(h.Mode & 0o7777),
 		Second: h.ModTime.Unix(), Nanos: int32(h.ModTime.Nanosecond()),
 	}
-	if h.Uid < 0 || h.Uid > math.MaxUint32 || h.Gid < 0 || h.Gid > math.MaxUint32 {
+	if h.Uid < 0 || int64(h.Uid) > math.MaxUint32 || h.Gid < 0 || int64(h.Gid) > math.MaxUint32 {
 		return entry{}, fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
 	}
 	e.UID, e.GID = uint32(h.Uid), uint32(h.Gid)

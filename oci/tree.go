@@ -242,6 +242,9 @@ func (t *tree) add(e *entry, at position, hidden *inode, aufs map[*node]bool) er
 		if strings.HasPrefix(name, whiteout) && !strings.HasPrefix(name, whiteoutMeta) {
 			return nil, fmt.Errorf("names that begin with %q are reserved", whiteout)
 		}
+		if strings.HasPrefix(name, whiteoutMeta) {
+			aufs[in] = true
+		}
 		if len(name) > maxName { // may come out of a symlink, which nobody has checked
 			return nil, fmt.Errorf("path has a name of %d bytes; Linux allows %d", len(name), maxName)
 		}
