@@ -206,7 +206,7 @@ func (t *Tree) syncShallow() error {
 	return writeIfChanged(ours, string(ends))
 }
 
-// isShallow reports whether the history is cut off, and where: the hashes of
+// shallowEnds tells where the history of a shallow clone is cut off: the hashes of
 // the oldest commits there are.
 func (t *Tree) shallowEnds() []string {
 	data, err := os.ReadFile(t.shallow)
