@@ -299,7 +299,11 @@ func TestPullErrors(t *testing.T) {
 			fmt.Fprintf(w, "%s", b[:len(b)/2])
 		}), "is truncated: "},
 		{"shorter than announced", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) { fmt.Fprintf(w, "%s", b[:len(b)/2]); w.(http.Flusher).Flush() }), "is truncated: "},
-		{"longer than announced", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) { fmt.Fprintf(w, "%s", b); w.(http.Flusher).Flush(); fmt.Fprintf(w, "%s", b) }), "longer than"},
+		{"longer than announced", "/app:1", false, blobs(func(w http.ResponseWriter, b []byte) {
+			fmt.Fprintf(w, "%s", b)
+			w.(http.Flusher).Flush()
+			fmt.Fprintf(w, "%s", b)
+		}), "longer than"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

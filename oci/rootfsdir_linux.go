@@ -88,7 +88,7 @@ func writeFile(tw *tar.Writer, full, name string, st *unix.Stat_t, seen map[[2]u
 		return err
 	}
 	h := e.header(name)
-	if inode := [2]uint64{uint64(st.Dev), st.Ino}; st.Nlink > 1 && e.Type != tar.TypeDir {
+	if inode := [2]uint64{st.Dev, st.Ino}; st.Nlink > 1 && e.Type != tar.TypeDir {
 		if first, ok := seen[inode]; ok {
 			h.Typeflag, h.Linkname, h.Size, h.PAXRecords = tar.TypeLink, first, 0, nil
 			h.Devmajor, h.Devminor = 0, 0

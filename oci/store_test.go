@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 func TestStoreMendsItself(t *testing.T) {
@@ -149,5 +152,28 @@ func TestStoreShared(t *testing.T) {
 	}
 	if err := json.Unmarshal(b, &index); err != nil || len(index.Manifests) != n {
 		t.Errorf("index.json has %d entries, error %v", len(index.Manifests), err)
+	}
+}
+
+// A tag that has not moved costs one HEAD, which registries do not count.
+func TestPullAgainAsksLittle(t *testing.T) {
+	var mu sync.Mutex
+	var asked []string
+	host := faulty(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, r.Method+" "+r.URL.Path)
+		next.ServeHTTP(w, r)
+	})
+	push(t, host+"/app:1", indexOf(t, types.OCIImageIndex, "linux/amd64", "linux/arm64"))
+	s := newStore(t)
+	for range 2 {
+		asked = nil
+		if _, err := s.Pull(t.Context(), host+"/app:1", amd64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"GET /v2/", "HEAD /v2/app/manifests/1"}, asked); diff != "" {
+		t.Error(diff)
 	}
 }
