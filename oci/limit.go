@@ -49,6 +49,7 @@ func (l Limits) withDefaults() Limits {
 	if l.Metadata <= 0 {
 		l.Metadata = 512 << 20
 	}
+	l.Bytes = min(l.Bytes, 1<<62) // room to read one more
 	return l
 }
 
