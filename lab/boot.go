@@ -20,9 +20,6 @@ const (
 	// lastWords is how long a kernel that reported its death may go on
 	// writing about it, and a guest that is done may take to power off.
 	lastWords = 5 * time.Second
-	// silence is how much longer than the test's own timeout, which the
-	// guest keeps, the host waits for the guest's word.
-	silence = 30 * time.Second
 )
 
 // baseCmdline is what every guest's kernel is told. An oops is a panic, and a
@@ -75,7 +72,7 @@ func boot(ctx context.Context, m qemu.Machine, bootTimeout, testTimeout time.Dur
 	t.Boot = time.Since(start)
 	var resultErr error
 	if helloErr == nil {
-		runCtx, cancel := context.WithTimeoutCause(ctx, testTimeout+silence, errNoResult)
+		runCtx, cancel := context.WithTimeoutCause(ctx, testTimeout+probe.Grace, errNoResult)
 		t.Result, resultErr = session.Run(runCtx)
 		cancel()
 		t.Test = time.Since(start) - t.Boot
