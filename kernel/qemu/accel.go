@@ -47,7 +47,7 @@ type ProbeOptions struct {
 	Binary   string        // QEMU; default as in Machine
 	Kernel   string        // a Linux to boot; the built-in probe guest when empty
 	Initrd   string        // its initramfs
-	Cmdline  string        // its command line; default "console=ttyS0 panic=-1"
+	Cmdline  string        // its command line; default BaseCmdline
 	Marker   string        // what it prints on ttyS0 once userspace runs; default "Run /init as init process" (Linux 4.19 and newer)
 	Deadline time.Duration // for one boot; default 10 s
 	Refresh  bool          // try again, whatever is remembered
@@ -63,20 +63,22 @@ var tiny []byte
 const (
 	tinyMarker    = "lab: probe guest is up"
 	linuxMarker   = "Run /init as init process"
-	linuxCmdline  = "console=ttyS0 panic=-1"
 	probeDeadline = 10 * time.Second
 	probeMemory   = 256      // MiB
 	maxProbe      = 16 << 20 // bytes of console that a probe may take
 
-	// kvm may take twice tcg's time and this in a probe, to allow for a busy
-	// host, before tcg is preferred.
-	probeSlack = time.Second
+	// The control, with tcg, has so many deadlines: a slow control is a busy
+	// host, and kvm then has twice its time.
+	controlDeadlines = 6
+
+	// kvm may take twice tcg's CPU time and this before tcg is preferred.
+	probeSlack = 500 * time.Millisecond
 )
 
 // Accelerator tells which accelerator to use on this host. That /dev/kvm
 // exists and opens proves nothing (nested hosts hand out ones that hang or
 // crawl), so kvm is the answer only when a guest really boots with it within
-// the deadline, and not much slower than with tcg.
+// the deadline, and for no more CPU time than with tcg.
 //
 // The first answer costs one boot with each accelerator, and is remembered in
 // cacheDir/host.json for this host (see hostKey) unless /dev/kvm cannot even
@@ -148,10 +150,14 @@ func (o ProbeOptions) prove(ctx context.Context, proof Proof) (Accel, error) {
 		deadline = probeDeadline
 	}
 	a := Accel{Name: "tcg", Proof: proof, Tried: now()}
-	tcg, err := o.boot(ctx, "tcg", deadline)
+	tcg, err := o.boot(ctx, "tcg", controlDeadlines*deadline)
+	if ctx.Err() != nil {
+		return a, fmt.Errorf("prove accelerator: %w", context.Cause(ctx))
+	}
 	if err != nil {
 		return a, fmt.Errorf("prove accelerator: the probe's guest does not boot with tcg either: %w", err)
 	}
+	deadline = max(deadline, (2 * tcg.wall).Round(time.Second))
 	kvm, err := o.boot(ctx, "kvm", deadline)
 	switch {
 	case ctx.Err() != nil:
@@ -160,11 +166,11 @@ func (o ProbeOptions) prove(ctx context.Context, proof Proof) (Accel, error) {
 		a.Reason = fmt.Sprintf("%s opens, but a guest did not boot within %s", o.kvm, seconds(deadline))
 	case err != nil:
 		a.Reason = fmt.Sprintf("%s opens, but a guest did not boot: %v", o.kvm, err)
-	case kvm > 2*tcg+probeSlack:
-		a.Reason = fmt.Sprintf("%s works, but a guest boots in %s with it and in %s without", o.kvm, seconds(kvm), seconds(tcg))
+	case kvm.cpu > 2*tcg.cpu+probeSlack:
+		a.Reason = fmt.Sprintf("%s works, but a guest's boot takes %s of CPU time with it and %s without", o.kvm, seconds(kvm.cpu), seconds(tcg.cpu))
 	default:
 		a.Name = "kvm"
-		a.Reason = fmt.Sprintf("a guest booted in %s, and in %s with tcg", seconds(kvm), seconds(tcg))
+		a.Reason = fmt.Sprintf("a guest booted in %s, and in %s with tcg", seconds(kvm.wall), seconds(tcg.wall))
 	}
 	return a, nil
 }
@@ -172,22 +178,25 @@ func (o ProbeOptions) prove(ctx context.Context, proof Proof) (Accel, error) {
 // errSilent is the cause of a probe that ran out of time.
 var errSilent = errors.New("no sign of life")
 
-// boot runs the probe's guest and returns the time until its marker appeared.
-func (o ProbeOptions) boot(ctx context.Context, accel string, deadline time.Duration) (time.Duration, error) {
+// cost is what a probe took: time until the marker, and QEMU's CPU time.
+type cost struct{ wall, cpu time.Duration }
+
+// boot runs the probe's guest until its marker appears.
+func (o ProbeOptions) boot(ctx context.Context, accel string, deadline time.Duration) (cost, error) {
 	m := Machine{Binary: o.Binary, Accel: accel, Memory: probeMemory, Kernel: o.Kernel, Initrd: o.Initrd, Cmdline: o.Cmdline}
 	marker := o.Marker
 	if m.Kernel != "" {
-		m.Cmdline, marker = or(m.Cmdline, linuxCmdline), or(marker, linuxMarker)
+		m.Cmdline, marker = or(m.Cmdline, BaseCmdline), or(marker, linuxMarker)
 	} else {
 		// A file without a name leaves nothing behind, however this ends.
 		fd, err := unix.MemfdCreate("lab-probe", unix.MFD_CLOEXEC)
 		if err != nil {
-			return 0, fmt.Errorf("make probe guest: %w", err)
+			return cost{}, fmt.Errorf("make probe guest: %w", err)
 		}
 		f := os.NewFile(uintptr(fd), "lab-probe")
 		defer f.Close()
 		if _, err := f.Write(tiny); err != nil {
-			return 0, fmt.Errorf("make probe guest: %w", err)
+			return cost{}, fmt.Errorf("make probe guest: %w", err)
 		}
 		m.Kernel, m.Initrd, m.Cmdline = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), "", ""
 		marker = tinyMarker
@@ -200,7 +209,7 @@ func (o ProbeOptions) boot(ctx context.Context, accel string, deadline time.Dura
 	begin := time.Now()
 	vm, err := m.Start(ctx)
 	if err != nil {
-		return 0, err
+		return cost{}, err
 	}
 	select {
 	case <-seen.found:
@@ -211,13 +220,13 @@ func (o ProbeOptions) boot(ctx context.Context, accel string, deadline time.Dura
 	err = vm.Wait()
 	select {
 	case <-seen.found:
-		return took, nil
+		return cost{took, vm.cpu}, nil
 	default:
 	}
 	if err == nil {
 		err = errors.New("it ended without a sign of life")
 	}
-	return 0, err
+	return cost{}, err
 }
 
 // watch closes found once marker went by.

@@ -42,6 +42,7 @@ exec %[1]s "$@"
 
 const (
 	kvmWorks  = `a=; for x; do [ "$x" = kvm ] && x=tcg; set -- "$@" "$x"; shift; done`
+	kvmCrawls = `i=0; while [ $i -lt 2000000 ]; do i=$((i+1)); done; ` + kvmWorks
 	kvmHangs  = `exec sleep 1000`
 	kvmDies   = `echo 'qemu: failed to initialize kvm: Permission denied' >&2; exit 1`
 	kvmResets = `exit 0`
@@ -52,16 +53,20 @@ func TestAccelerator(t *testing.T) {
 	if err := os.WriteFile(device, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]struct{ kvm, accel, reason string }{
-		"works":  {kvmWorks, "kvm", "a guest booted in "},
-		"hangs":  {kvmHangs, "tcg", device + " opens, but a guest did not boot within 3 s"},
-		"dies":   {kvmDies, "tcg", device + " opens, but a guest did not boot: qemu exited: status 1: qemu: failed to initialize kvm: Permission denied"},
-		"resets": {kvmResets, "tcg", device + " opens, but a guest did not boot: it ended without a sign of life"},
+	for name, c := range map[string]struct {
+		kvm, accel, reason string
+		deadline           time.Duration
+	}{
+		"works":  {kvmWorks, "kvm", "a guest booted in ", time.Minute},
+		"crawls": {kvmCrawls, "tcg", device + " works, but a guest's boot takes ", time.Minute},
+		"hangs":  {kvmHangs, "tcg", device + " opens, but a guest did not boot within ", 3 * time.Second},
+		"dies":   {kvmDies, "tcg", device + " opens, but a guest did not boot: qemu exited: status 1: qemu: failed to initialize kvm: Permission denied", time.Minute},
+		"resets": {kvmResets, "tcg", device + " opens, but a guest did not boot: it ended without a sign of life", time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			binary, starts := fakeKVM(t, c.kvm)
 			cache := filepath.Join(t.TempDir(), "made", "by", "it")
-			o := ProbeOptions{Binary: binary, Deadline: 3 * time.Second, kvm: device}
+			o := ProbeOptions{Binary: binary, Deadline: c.deadline, kvm: device}
 			a, err := Accelerator(t.Context(), cache, o)
 			if err != nil {
 				t.Fatal(err)

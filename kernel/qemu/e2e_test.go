@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"lab/kernel/console"
 )
 
 // linux is what the end-to-end tests boot: a distribution's kernel, and an
@@ -146,7 +148,7 @@ func (c *cpio) pad() {
 func (l linux) machine(test string, console io.Writer) Machine {
 	return Machine{
 		Kernel: l.kernel, Initrd: l.initrd, Memory: 256, Console: console,
-		Cmdline: "console=ttyS0 lab.test=" + test,
+		Cmdline: BaseCmdline + " lab.test=" + test,
 	}
 }
 
@@ -159,17 +161,17 @@ func deadline(t *testing.T) context.Context {
 
 func TestLinuxPowerOff(t *testing.T) {
 	l := e2e(t)
-	var console, stderr bytes.Buffer
-	m := l.machine("time", &console)
+	var out, stderr bytes.Buffer
+	m := l.machine("time", &out)
 	m.Clock, m.Stderr = time.Date(2014, 3, 30, 12, 0, 0, 0, time.UTC), &stderr
 	vm, err := m.Start(deadline(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := vm.Wait(); err != nil {
-		t.Fatalf("%v\n%s", err, console.String())
+		t.Fatalf("%v\n%s", err, out.String())
 	}
-	text := console.String()
+	text := out.String()
 	if !strings.HasPrefix(text, "[    0.000000] Linux version ") {
 		t.Errorf("the console begins %.80q", text)
 	}
@@ -195,8 +197,8 @@ func TestLinuxPort(t *testing.T) {
 	}
 	for _, end := range []string{"off", "crash"} {
 		t.Run(end, func(t *testing.T) {
-			var console bytes.Buffer
-			m := l.machine(fmt.Sprintf("modules,write:%d,%s", size, end), &console)
+			var out bytes.Buffer
+			m := l.machine(fmt.Sprintf("modules,write:%d,%s", size, end), &out)
 			m.Ports = []string{"other", "lab"}
 			m.Cmdline += " panic=-1"
 			vm, err := m.Start(deadline(t))
@@ -204,25 +206,60 @@ func TestLinuxPort(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := vm.Wait(); err != nil {
-				t.Fatalf("%v\n%s", err, console.String())
+				t.Fatalf("%v\n%s", err, out.String())
 			}
 			got := sha256.New()
 			n, err := io.Copy(got, vm.Ports()[1])
 			if err != nil || n != size || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
 				t.Errorf("%d bytes %x, %v; want %d bytes %x", n, got.Sum(nil), err, size, want.Sum(nil))
 			}
-			if crashed := strings.Contains(console.String(), "Kernel panic - not syncing: sysrq triggered crash"); crashed != (end == "crash") {
-				t.Errorf("the console says:\n%s", console.String())
+			if crashed := strings.Contains(out.String(), "Kernel panic - not syncing: sysrq triggered crash"); crashed != (end == "crash") {
+				t.Errorf("the console says:\n%s", out.String())
 			}
 		})
+	}
+}
+
+// TestLinuxPanic: a panic is recognised while the guest still runs.
+func TestLinuxPanic(t *testing.T) {
+	l := e2e(t)
+	for _, c := range []struct{ test, more, title string }{
+		{"crash", "", "kernel panic: sysrq triggered crash"},
+		{"time", " rdinit=/nope", "kernel panic: VFS: Unable to mount root fs on unknown-block(NUM,NUM)"},
+	} {
+		log := console.NewLog(1 << 20)
+		var whole bytes.Buffer
+		m := l.machine(c.test, io.MultiWriter(log, &whole))
+		m.Cmdline += c.more
+		vm, err := m.Start(deadline(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-log.Dead():
+		case <-vm.Done():
+			t.Errorf("%s: QEMU ended: %v", c.title, vm.Wait())
+		}
+		vm.Kill()
+		if err := vm.Wait(); err != nil {
+			t.Error(err)
+		}
+		log.Close()
+		got, ok := console.Cause(log.Reports())
+		if !ok || got.Title != c.title || !got.Fatal || !strings.Contains(got.Text, "---[ end Kernel panic - not syncing: ") {
+			t.Errorf("got %+v, want %s", got, c.title)
+		}
+		if !bytes.Equal(log.Bytes(), whole.Bytes()) || !bytes.HasPrefix(whole.Bytes(), []byte("[    0.000000] Linux version ")) {
+			t.Errorf("%s: the log is not the console:\n%s", c.title, log.Bytes())
+		}
 	}
 }
 
 // TestLinuxBothWays: a word to the guest and one back, on each channel.
 func TestLinuxBothWays(t *testing.T) {
 	l := e2e(t)
-	var console bytes.Buffer
-	m := l.machine("modules,echo", &console)
+	var out bytes.Buffer
+	m := l.machine("modules,echo", &out)
 	m.Ports = []string{"lab"}
 	vm, err := m.Start(deadline(t))
 	if err != nil {
@@ -242,7 +279,7 @@ func TestLinuxBothWays(t *testing.T) {
 	}
 	wait.Wait()
 	if err := vm.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, console.String())
+		t.Errorf("%v\n%s", err, out.String())
 	}
 }
 
@@ -255,8 +292,8 @@ func TestLinuxDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	tmp := t.TempDir()
-	var console bytes.Buffer
-	m := l.machine("modules,disk", &console)
+	var out bytes.Buffer
+	m := l.machine("modules,disk", &out)
 	m.Disks, m.TempDir = []Disk{{path}}, tmp
 	vm, err := m.Start(deadline(t))
 	if err != nil {
@@ -265,8 +302,8 @@ func TestLinuxDisk(t *testing.T) {
 	if err := vm.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("guest: disk %d %x", len(data), sha256.Sum256(data)); !strings.Contains(console.String(), want) || strings.Contains(console.String(), "guest: error") {
-		t.Errorf("want %s; the console says:\n%s", want, console.String())
+	if want := fmt.Sprintf("guest: disk %d %x", len(data), sha256.Sum256(data)); !strings.Contains(out.String(), want) || strings.Contains(out.String(), "guest: error") {
+		t.Errorf("want %s; the console says:\n%s", want, out.String())
 	}
 	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, data) {
 		t.Errorf("the guest changed the file, %v", err)

@@ -22,7 +22,8 @@ type VM struct {
 	ports  []io.ReadWriteCloser
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-	err    error // valid once done is closed
+	err    error         // valid once done is closed
+	cpu    time.Duration // what QEMU took; valid once done is closed
 }
 
 // errKilled is the cause of a Kill.
@@ -124,6 +125,9 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 		<-exited
 		drained.Wait() // the sockets end with QEMU: all it sent is ours now
 		vm.err = exitError(ctx, waitErr, stderr.String())
+		if s := cmd.ProcessState; s != nil {
+			vm.cpu = s.UserTime() + s.SystemTime()
+		}
 		cancel(nil)
 		close(vm.done)
 	}()
