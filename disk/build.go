@@ -182,7 +182,7 @@ func freeSpace(dir string) int64 {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0
 	}
-	return int64(st.Bavail) * int64(st.Bsize)
+	return int64(st.Bavail) * st.Bsize
 }
 
 // allocated is what a file takes on its disk, in bytes.

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -120,7 +121,7 @@ func bootGuest(t *testing.T, image string) (console, listing string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build guest: %v\n%s", err, out)
 	}
-	files := append(modules, File{Path: "/init", Mode: 0o755, Source: guest}, File{Path: "/mnt", Mode: fs.ModeDir | 0o755})
+	files := append(slices.Clone(modules), File{Path: "/init", Mode: 0o755, Source: guest}, File{Path: "/mnt", Mode: fs.ModeDir | 0o755})
 	if err := WriteInitramfs(f, files); err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +371,7 @@ func expected(t *testing.T, prefix, file string) []string {
 	r := tar.NewReader(bufio.NewReaderSize(f, 1<<20))
 	for {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -218,7 +218,7 @@ func (c *cpioWriter) printf(format string, args ...any) {
 
 func (c *cpioWriter) pad(align int64) {
 	for c.n%align != 0 {
-		c.w.WriteByte(0)
+		_ = c.w.WriteByte(0) // close has the error: a bufio.Writer keeps its first
 		c.n++
 	}
 }

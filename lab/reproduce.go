@@ -85,7 +85,7 @@ func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (R
 			return Reproduction{}, err
 		}
 		r.Runs = append(r.Runs, run)
-		l.Progress.line("%s: %s; recorded %s: %s", role, run.Mark, run.Reason, run.Recorded.Verdict)
+		l.Progress.line("  %s: %s (recorded: %s)", run.Mark, run.Reason, run.Recorded.Verdict)
 		if run.Outcome == Different || r.Outcome == Same {
 			r.Outcome = run.Outcome
 		}

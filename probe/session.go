@@ -63,7 +63,7 @@ func Accept(ctx context.Context, ports []io.ReadWriteCloser) (*Session, error) {
 func readHello(p io.ReadWriteCloser) (*Session, error) {
 	r := wire.NewReader(p)
 	f, err := r.Read()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, errors.New("it ended without a word")
 	}
 	if err != nil {
@@ -110,7 +110,7 @@ func (s *Session) Run(ctx context.Context) (Result, error) {
 		case <-ctx.Done():
 			return c.result, fmt.Errorf("run the test: %w", context.Cause(ctx))
 		case r := <-frames:
-			if r.err == io.EOF {
+			if errors.Is(r.err, io.EOF) {
 				return c.result, fmt.Errorf("run the test: the guest's stream ended before the test was done: %w", io.ErrUnexpectedEOF)
 			}
 			if r.err != nil {

@@ -70,14 +70,11 @@ type direntBlock struct {
 
 func (d *direntBlock) reset() { *d = direntBlock{} }
 
-// add puts an entry behind the others, when there is room.
-func (d *direntBlock) add(e dirent) bool {
-	if d.used+e.size() > blockSize {
-		return false
-	}
+// add puts an entry behind the others. Whoever calls it has made sure that
+// there is room.
+func (d *direntBlock) add(e dirent) {
 	e.encode(d.b[d.used:], e.size())
 	d.last, d.used = d.used, d.used+e.size()
-	return true
 }
 
 func (d *direntBlock) bytes() []byte {

@@ -139,7 +139,7 @@ func (w *Writer) addTar(prefix string, r io.Reader) error {
 	stream := tar.NewReader(buffered)
 	for {
 		h, err := stream.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

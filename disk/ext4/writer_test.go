@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +125,7 @@ var testACL = wireACL([3]uint32{1, 6, noID}, [3]uint32{2, 4, 1}, [3]uint32{2, 6,
 // zoo adds one of everything that is odd.
 func zoo(t testing.TB, w *Writer) {
 	t.Helper()
-	at := func(sec, nsec int64) time.Time { return time.Unix(sec, nsec) }
+	at := time.Unix
 	name255 := strings.Repeat("n", 255)
 	for _, e := range []struct {
 		h    tar.Header
@@ -438,7 +439,7 @@ func checkCopies(t *testing.T, r *readFS) {
 	groups := (int(binary.LittleEndian.Uint32(super[4:])) + groupBlocks - 1) / groupBlocks
 	descs := r.b[blockSize:][:groups*descSize]
 	for group := 1; group < groups; group++ {
-		if !strings.Contains(" 1 3 5 7 9 25 27 49 81 125 ", fmt.Sprintf(" %d ", group)) {
+		if !slices.Contains([]int{1, 3, 5, 7, 9, 25, 27, 49, 81, 125}, group) {
 			continue
 		}
 		binary.LittleEndian.PutUint16(super[0x5a:], uint16(group))

@@ -124,8 +124,7 @@ func healthText(h lab.Health) string {
 // hint says how to go on after an error that many will meet.
 func hint(err error) string {
 	var missing *qemu.ErrMissing
-	switch {
-	case errors.As(err, &missing):
+	if errors.As(err, &missing) {
 		return "run 'lab doctor --install', or install QEMU: apt-get install qemu-system-x86"
 	}
 	return ""

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,11 +58,11 @@ func debianKernel(t testing.TB) string {
 }
 
 // serve runs a registry on 127.0.0.1 and pushes an image to it.
-func serve(t *testing.T, repository string, img v1.Image) (reference string) {
+func serve(t *testing.T, img v1.Image) (reference string) {
 	t.Helper()
 	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(s.Close)
-	reference = strings.TrimPrefix(s.URL, "http://") + "/" + repository
+	reference = strings.TrimPrefix(s.URL, "http://") + "/audit:1"
 	ref, err := name.ParseReference(reference)
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +111,7 @@ func TestRun(t *testing.T) {
 	needE2E(t)
 	kernel := debianKernel(t)
 	fs := busyboxRoot(t)
-	audit := serve(t, "audit:1", probeImage(t))
+	audit := serve(t, probeImage(t))
 	home := t.TempDir() // one cache for all scripts, as a user has it
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/e2e",
@@ -275,7 +276,7 @@ func demoRepo(home string) string {
 // left behind.
 func testKill(t *testing.T, home string, d demoResult) {
 	dir := filepath.Join(t.TempDir(), "state")
-	args := demoBisect(home, d, serve(t, "audit:1", probeImage(t)), dir)
+	args := demoBisect(home, d, serve(t, probeImage(t)), dir)
 	kills := 0
 	for {
 		stdout, killed := runUntilVerdict(t, home, args)
@@ -340,14 +341,14 @@ func runUntilVerdict(t *testing.T, home string, args []string) (stdout string, k
 
 // testEnds gives ends that do not show what they should.
 func testEnds(t *testing.T, home string, d demoResult) {
-	ref := serve(t, "audit:1", probeImage(t))
+	ref := serve(t, probeImage(t))
 	g, b := d.Bisection.Good[0].Hash, d.Bisection.Culprit.Hash
 	common := []string{"bisect", "--repo", demoRepo(home), "--config", "tiny", "--cap-drop", "AUDIT_WRITE", "--memory", "512", "--image", ref}
-	bothBad := append(common, "--good", b, "--bad", d.Bisection.Bad.Hash)
+	bothBad := append(slices.Clone(common), "--good", b, "--bad", d.Bisection.Bad.Hash)
 	if stdout, _ := runLab(t, home, ExitSkip, bothBad...); !strings.Contains(stdout, "the good end "+b[:12]) || !strings.Contains(stdout, "not good but bad") {
 		t.Errorf("both ends bad: %s", stdout)
 	}
-	swapped := append(common, "--good", d.Bisection.Bad.Hash, "--bad", g)
+	swapped := append(slices.Clone(common), "--good", d.Bisection.Bad.Hash, "--bad", g)
 	if _, stderr := runLab(t, home, ExitFailure, swapped...); !strings.Contains(stderr, "swapped") {
 		t.Errorf("swapped: %s", stderr)
 	}
@@ -355,7 +356,7 @@ func testEnds(t *testing.T, home string, d demoResult) {
 
 // testGitBisectRun lets git itself search, with lab run as the judge.
 func testGitBisectRun(t *testing.T, home string, d demoResult) {
-	ref := serve(t, "audit:1", probeImage(t))
+	ref := serve(t, probeImage(t))
 	clone := filepath.Join(t.TempDir(), "linux")
 	git := func(args ...string) string {
 		t.Helper()
@@ -364,7 +365,8 @@ func testGitBisectRun(t *testing.T, home string, d demoResult) {
 		if args[0] != "clone" {
 			cmd.Dir = clone
 		}
-		cmd.Env = append(labCmd(home).Env, "PATH="+labDir+":"+os.Getenv("PATH"))
+		cmd.Env = labCmd(home).Env
+		cmd.Env = append(cmd.Env, "PATH="+labDir+":"+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)

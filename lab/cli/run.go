@@ -105,19 +105,19 @@ func showOutput(l *lab.Lab, t lab.Trial, v lab.Verdict) {
 	if l.Progress.Line == nil {
 		return
 	}
-	show := func(what string, data []byte, most int) {
-		for _, line := range lastLines(data, most) {
+	show := func(what string, data []byte) {
+		for _, line := range lastLines(data, 20) {
 			l.Progress.Line(what + ": " + line)
 		}
 	}
-	show("stdout", t.Result.Stdout, 20)
-	show("stderr", t.Result.Stderr, 20)
+	show("stdout", t.Result.Stdout)
+	show("stderr", t.Result.Stderr)
 	if v.Mark == lab.Good {
 		return
 	}
-	show("syslog", t.Result.Syslog, 20)
+	show("syslog", t.Result.Syslog)
 	if t.End == lab.EndBoot || t.End == lab.EndCrash {
-		show("console", t.Console, 20)
+		show("console", t.Console)
 	}
 	if t.Failure != nil {
 		l.Progress.Line("build log: " + t.Failure.Log)

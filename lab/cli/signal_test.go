@@ -66,7 +66,7 @@ func TestSignals(t *testing.T) {
 			if stdout.Len() > 0 || !strings.Contains(stderr.String(), "stopped: "+signal.String()) {
 				t.Errorf("stdout %q, stderr %q", stdout.String(), stderr.String())
 			}
-			if _, err := os.Stat("/proc/" + strings.TrimSpace(string(pid))); err == nil {
+			if _, err := os.Stat("/proc/" + strings.TrimSpace(pid)); err == nil {
 				t.Errorf("process %s outlived lab", pid)
 			}
 		})

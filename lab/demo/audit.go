@@ -85,7 +85,7 @@ func sendAudit(text string) (answer, error) {
 	buf := make([]byte, 4096)
 	for {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {

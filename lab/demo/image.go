@@ -126,7 +126,7 @@ func Serve(ctx context.Context, images map[string]v1.Image) (addr string, stop f
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		server.Serve(listener) // ends with ErrServerClosed
+		_ = server.Serve(listener) // ends with ErrServerClosed
 	}()
 	undo := context.AfterFunc(ctx, func() { server.Close() })
 	stop = func() {

@@ -106,7 +106,7 @@ func copyDevices(from string) error {
 		if err := unix.Lstat(path, &st); err != nil {
 			return fmt.Errorf("copy device %s: %w", path, err)
 		}
-		rdev := uint64(st.Rdev)
+		rdev := st.Rdev
 		if name == "/console" {
 			return nil // the machine's, not the container's
 		}

@@ -29,7 +29,7 @@ func readAll(r io.Reader) ([]Frame, error) {
 	var frames []Frame
 	for rd := NewReader(r); ; {
 		f, err := rd.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return frames, nil
 		}
 		if err != nil {
@@ -115,7 +115,7 @@ func TestReaderStaysBroken(t *testing.T) {
 	bad[12]++
 	r := NewReader(io.MultiReader(bytes.NewReader(bad), bytes.NewReader(stream(t, Frame{Type: TypeDone}))))
 	_, first := r.Read()
-	if _, second := r.Read(); first == nil || second != first {
+	if _, second := r.Read(); first == nil || !errors.Is(second, first) {
 		t.Errorf("errors %v, then %v; want the same twice", first, second)
 	}
 }
