@@ -24,8 +24,9 @@ const (
 
 // baseCmdline is what every guest's kernel is told. An oops is a panic, and a
 // panic is a reboot, which QEMU's -no-reboot turns into an exit: a dead kernel
-// ends the trial at once. See Documentation/admin-guide/kernel-parameters.txt.
-const baseCmdline = "console=ttyS0 oops=panic panic=-1"
+// ends the trial. The second between the two lets out what the ports still
+// hold. See Documentation/admin-guide/kernel-parameters.txt.
+const baseCmdline = qemu.BaseCmdline + " oops=panic panic=1"
 
 func cmdline(extra string) string {
 	if extra = strings.TrimSpace(extra); extra != "" {
@@ -85,6 +86,7 @@ func boot(ctx context.Context, m qemu.Machine, bootTimeout, testTimeout time.Dur
 	}
 	vm.Kill()
 	waitErr := vm.Wait()
+	log.Close()
 	t.Console = log.Bytes()
 	t.Reports = log.Reports()
 
@@ -133,10 +135,8 @@ func await(vm *qemu.VM, d time.Duration) {
 // lastSeen is the one line that explains best why a guest was not heard: what
 // the kernel reported, or else the last that it wrote.
 func lastSeen(t *Trial, err error, timeout time.Duration) string {
-	for _, r := range t.Reports {
-		if r.Fatal {
-			return oneLine(r.Title)
-		}
+	if r, ok := console.Cause(t.Reports); ok {
+		return oneLine(r.Title)
 	}
 	what := "the machine ended without a word from the guest"
 	if errors.Is(err, errNoHello) {

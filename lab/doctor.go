@@ -48,6 +48,7 @@ var needs = []need{
 	{"bison", nil, ForBuild, same("bison")},
 	{"bc", nil, ForBuild, same("bc")},
 	{"perl", nil, ForBuild, same("perl")},
+	{"lz4", nil, ForBuild, same("lz4")},
 	{"C library headers", []string{"/usr/include/stdio.h"}, ForBuild, map[string]string{"apt-get": "libc6-dev", "dnf": "glibc-devel", "pacman": "glibc", "zypper": "glibc-devel"}},
 	{"libelf headers", []string{"/usr/include/gelf.h"}, ForBuild, map[string]string{"apt-get": "libelf-dev", "dnf": "elfutils-libelf-devel", "pacman": "libelf", "zypper": "libelf-devel"}},
 	{"OpenSSL headers", []string{"/usr/include/openssl/opensslv.h"}, ForBuild, map[string]string{"apt-get": "libssl-dev", "dnf": "openssl-devel", "pacman": "openssl", "zypper": "libopenssl-devel"}},

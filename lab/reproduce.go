@@ -113,7 +113,7 @@ func (l *Lab) rerun(ctx context.Context, b *bundle.Bundle, disk, role string, o 
 	if spec.Accel == "" {
 		spec.Accel = "tcg"
 	}
-	machine, err := l.machine(ctx, spec, &t)
+	machine, _, err := l.machine(ctx, spec, &t)
 	if err != nil {
 		return Rerun{}, err
 	}

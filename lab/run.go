@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"lab/kernel"
-	"lab/kernel/kconfig"
 	"lab/kernel/qemu"
 	"lab/probe"
 )
@@ -64,13 +63,9 @@ func (l *Lab) readyMade(ctx context.Context, path string) (kernel.Kernel, error)
 	if !isPackage(path) {
 		return kernel.FromFile(path)
 	}
-	dir, err := l.dir("kernels")
-	if err != nil {
-		return kernel.Kernel{}, err
-	}
 	l.Progress.live("unpacking %s", filepath.Base(path))
 	defer l.Progress.live("")
-	return kernel.FromPackage(ctx, dir, path)
+	return kernel.FromPackage(ctx, l.Cache, path)
 }
 
 // isPackage tells a Debian package from a kernel by its first bytes (ar's
@@ -107,7 +102,9 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, s S
 		Fragments: fragments,
 		Jobs:      s.Kernel.Jobs,
 		Progress: func(line string, objects, total int) {
-			if total > 0 {
+			if objects == 0 && strings.HasPrefix(line, "waiting") {
+				l.Progress.live("%s", line)
+			} else if total > 0 {
 				l.Progress.live("building %s: %d of about %d objects, %s", short(c.Hash), objects, total, seconds(time.Since(start)))
 			} else {
 				l.Progress.live("building %s: %d objects, %s", short(c.Hash), objects, seconds(time.Since(start)))
@@ -151,7 +148,7 @@ func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
 	if err != nil {
 		return err
 	}
-	m, err := l.machine(ctx, s.Machine, t)
+	m, accel, err := l.machine(ctx, s.Machine, t)
 	if err != nil {
 		return err
 	}
@@ -160,51 +157,67 @@ func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
 	m.Clock = g.test.Epoch
 	l.Progress.live("booting %s", t.Kernel.Release)
 	defer l.Progress.live("")
-	return boot(ctx, m, s.Machine.BootTimeout, s.Test.Timeout, t)
+	before := *t
+	if err := boot(ctx, m, s.Machine.BootTimeout, s.Test.Timeout, t); err != nil || accel.Name != "kvm" || accel.Proof == qemu.ProofLinux {
+		return err
+	}
+	return l.proveKVM(ctx, m, s, before, t)
+}
+
+// proveKVM learns from the first boot of a Linux with a KVM that is proven by
+// no more than a small guest. One that did not get the kernel to userspace is
+// not trusted: the trial is done again with TCG, and if that boots it, TCG is
+// used on this host from now on.
+func (l *Lab) proveKVM(ctx context.Context, m qemu.Machine, s Spec, before Trial, t *Trial) error {
+	dir, err := l.dir("host")
+	if err != nil {
+		return err
+	}
+	learned := qemu.Accel{Name: "kvm", Reason: "a Linux booted with it", Proof: qemu.ProofLinux, Tried: time.Now().UTC()}
+	if t.End == EndBoot {
+		l.Progress.line("%s does not boot with KVM (%s): trying without", t.Kernel.Release, t.Detail)
+		m.Accel = "tcg"
+		if err := boot(ctx, m, s.Machine.BootTimeout, s.Test.Timeout, &before); err != nil {
+			return err
+		}
+		if *t = before; t.End == EndBoot {
+			return nil // the kernel's own fault
+		}
+		learned.Name, learned.Reason = "tcg", "a Linux that boots with tcg did not boot with kvm"
+	}
+	return qemu.Remember(ctx, dir, m.Binary, learned)
 }
 
 // checkConfig ends the trial where the kernel's config shows that the guest
 // cannot come up, so that a missing option is named instead of a hang.
 func checkConfig(t *Trial) error {
-	if t.Kernel.Config == "" || len(t.Kernel.Modules) > 0 {
-		return nil
+	lacks, err := t.Kernel.Lacks()
+	if err == nil && len(lacks) > 0 {
+		t.End, t.Detail = EndBoot, "its config lacks what the guest needs: "+some(lacks, 8)
 	}
-	f, err := os.Open(t.Kernel.Config)
-	if err != nil {
-		return fmt.Errorf("read kernel config: %w", err)
-	}
-	defer f.Close()
-	c, err := kconfig.Parse(f)
-	if err != nil {
-		return fmt.Errorf("read kernel config %s: %w", t.Kernel.Config, err)
-	}
-	if missing := kconfig.Guest(c); len(missing) > 0 {
-		t.End, t.Detail = EndBoot, "its config lacks what the guest needs: "+some(missing, 8)
-	}
-	return nil
+	return err
 }
 
 // machine is the part of the virtual machine that does not depend on what is
-// booted: the binary, the accelerator, sizes, ports.
-func (l *Lab) machine(ctx context.Context, s MachineSpec, t *Trial) (qemu.Machine, error) {
+// booted: the binary, the accelerator, sizes, ports. Where the accelerator was
+// not asked for, it comes with the proof that it works.
+func (l *Lab) machine(ctx context.Context, s MachineSpec, t *Trial) (qemu.Machine, qemu.Accel, error) {
 	m := qemu.Machine{Binary: s.QEMU, Accel: s.Accel, Memory: s.Memory, CPUs: s.CPUs, Ports: []string{probe.Port}}
 	var err error
 	if m.Binary == "" {
 		if m.Binary, err = qemu.Find(runtime.GOARCH); err != nil {
-			return qemu.Machine{}, err
+			return qemu.Machine{}, qemu.Accel{}, err
 		}
 	}
 	if t.QEMU, err = qemu.Version(ctx, m.Binary); err != nil {
-		return qemu.Machine{}, err
+		return qemu.Machine{}, qemu.Accel{}, err
 	}
-	if m.Accel == "" {
-		a, err := l.Accelerator(ctx, m.Binary, false)
-		if err != nil {
-			return qemu.Machine{}, err
-		}
-		m.Accel = a.Name
+	if m.Accel != "" {
+		return m, qemu.Accel{}, nil
 	}
-	return m, nil
+	a, err := l.Accelerator(ctx, m.Binary, false)
+	m.Accel = a.Name
+	return m, a, err
 }
 
 // Accelerator says which accelerator works on this host: KVM only where a
