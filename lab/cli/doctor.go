@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
+	"lab/kernel"
 	"lab/kernel/qemu"
 	"lab/lab"
 )
@@ -123,9 +125,13 @@ func healthText(h lab.Health) string {
 
 // hint says how to go on after an error that many will meet.
 func hint(err error) string {
-	var missing *qemu.ErrMissing
-	if errors.As(err, &missing) {
-		return "run 'lab doctor --install', or install QEMU: apt-get install qemu-system-x86"
+	var emulator *qemu.ErrMissing
+	var tool *kernel.MissingError
+	switch {
+	case errors.As(err, &emulator), errors.As(err, &tool):
+		return "see what is missing with 'lab doctor', and install it with 'lab doctor --install'"
+	case errors.Is(err, syscall.ENOSPC):
+		return "free some space, or keep lab's files elsewhere with --cache DIR (temporary ones follow TMPDIR)"
 	}
 	return ""
 }
