@@ -102,11 +102,12 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, s S
 		Fragments: fragments,
 		Jobs:      s.Kernel.Jobs,
 		Progress: func(line string, objects, total int) {
-			if objects == 0 && strings.HasPrefix(line, "waiting") {
+			switch {
+			case objects == 0 && strings.HasPrefix(line, "waiting"):
 				l.Progress.live("%s", line)
-			} else if total > 0 {
+			case total > 0:
 				l.Progress.live("building %s: %d of about %d objects, %s", short(c.Hash), objects, total, seconds(time.Since(start)))
-			} else {
+			default:
 				l.Progress.live("building %s: %d objects, %s", short(c.Hash), objects, seconds(time.Since(start)))
 			}
 		},

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -324,7 +325,7 @@ func TestLinuxCancel(t *testing.T) {
 	}
 	<-seen.found
 	cancel()
-	if err := vm.Wait(); err == nil || context.Cause(ctx) != context.Canceled {
+	if err := vm.Wait(); err == nil || !errors.Is(context.Cause(ctx), context.Canceled) {
 		t.Errorf("after cancel: %v", err)
 	}
 	exits(t, vm.pid)

@@ -225,7 +225,7 @@ func (f *firstBytes) Write(p []byte) (int, error) {
 	f.buf = append(f.buf, p[:min(len(p), maxStderr-len(f.buf))]...)
 	f.mu.Unlock()
 	if f.next != nil {
-		f.next.Write(p) // a reader's trouble must not stop QEMU
+		_, _ = f.next.Write(p) // a reader's trouble must not stop QEMU
 	}
 	return len(p), nil
 }

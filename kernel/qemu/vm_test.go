@@ -377,7 +377,7 @@ func TestPort(t *testing.T) {
 		}
 		h++
 	}
-	if n, err := p.Read(buf); n != 0 || err != io.EOF {
+	if n, err := p.Read(buf); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %d, %v", n, err)
 	}
 	if err := <-sent; err != nil {
