@@ -88,7 +88,7 @@ func runDemo(c *cli.Context) error {
 	if !h.Ready() {
 		return fmt.Errorf("missing: %s\n  run 'lab demo --install', or: %s", strings.Join(h.Missing(), ", "), strings.Join(h.Install, " "))
 	}
-	t.say(fmt.Sprintf("%s; %s: %s", h.QEMU, h.Accel.Name, h.Accel.Reason))
+	t.say(fmt.Sprintf("QEMU %s; %s: %s", h.QEMU, h.Accel.Name, h.Accel.Reason))
 
 	t.chapter("A kernel tree with a regression in it")
 	repo, err := t.history(c.Context)
