@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lab/disk/ext4"
+
+	"lab/lab/debiantest"
 )
 
 // BenchmarkDebian writes a Debian root file system side by side with mke2fs -d:
@@ -27,7 +29,7 @@ func BenchmarkDebian(b *testing.B) {
 	if os.Getenv("LAB_E2E") == "" {
 		b.Skip("set LAB_E2E=1: makes a Debian root file system")
 	}
-	tarball := debianRootfs(b)
+	tarball := debiantest.Rootfs(b)
 	work := b.TempDir()
 	dir := filepath.Join(work, "rootfs")
 	if err := os.Mkdir(dir, 0o755); err != nil {

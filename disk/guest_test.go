@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/ulikunitz/xz"
+
+	"lab/lab/debiantest"
 )
 
 // TestGuest boots a distribution's kernel on an image with a whole Debian root
@@ -30,12 +32,12 @@ import (
 // sees with the tar streams. Then the kernel writes to it, and e2fsck looks at
 // what is left.
 //
-// LAB_TEST_KERNEL_DEB is a Debian package of a kernel, LAB_TEST_ROOTFS a tar of a
+// LAB_TEST_KERNEL is a Debian package of a kernel, LAB_TEST_ROOTFS a tar of a
 // root file system; without them both are fetched with apt and mmdebstrap.
 func TestGuest(t *testing.T) {
 	needE2E(t)
 	const free = 96 << 20
-	debian, odd := debianRootfs(t), oddRootfs(t)
+	debian, odd := debiantest.Rootfs(t), oddRootfs(t)
 	s := Spec{Free: free, Epoch: time.Unix(1_700_000_000, 123456789)}
 	for _, c := range []struct{ name, path string }{{"debian", debian}, {"odd", odd}} {
 		s.Containers = append(s.Containers, Container{
@@ -163,17 +165,7 @@ func bootGuest(t *testing.T, image string) (console, listing string) {
 func debianKernel(t *testing.T) (kernel string, modules []File) {
 	t.Helper()
 	dir := t.TempDir()
-	deb := os.Getenv("LAB_TEST_KERNEL_DEB")
-	if deb == "" {
-		depends := strings.Fields(tool(t, "apt-cache", "depends", "--important", "linux-image-cloud-amd64"))
-		cmd := exec.Command("apt-get", "download", depends[len(depends)-1])
-		cmd.Dir = dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("apt-get download %s: %v\n%s", depends[len(depends)-1], err, out)
-		}
-		debs, _ := filepath.Glob(filepath.Join(dir, "*.deb"))
-		deb = debs[0]
-	}
+	deb := debiantest.Kernel(t)
 	tool(t, "dpkg-deb", "-x", deb, dir)
 	kernels, _ := filepath.Glob(filepath.Join(dir, "boot/vmlinuz-*"))
 	if len(kernels) != 1 {
@@ -222,17 +214,6 @@ func debianKernel(t *testing.T) (kernel string, modules []File) {
 	}
 	modules = append(modules, File{Path: "/modules/order", Mode: 0o644, Data: []byte(list.String())})
 	return kernels[0], modules
-}
-
-// debianRootfs is the path of a tar of a Debian root file system.
-func debianRootfs(t testing.TB) string {
-	t.Helper()
-	if path := os.Getenv("LAB_TEST_ROOTFS"); path != "" {
-		return path
-	}
-	path := filepath.Join(t.TempDir(), "debian.tar")
-	tool(t, "mmdebstrap", "--variant=minbase", "stable", path)
-	return path
 }
 
 // oddRootfs makes a tar of what root file systems hold only now and then.

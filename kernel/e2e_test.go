@@ -3,13 +3,13 @@ package kernel
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"lab/kernel/kconfig"
+	"lab/lab/debiantest"
 )
 
 func e2e(t *testing.T) {
@@ -152,20 +152,8 @@ func resolve(t *testing.T, tree *Tree, commit string, f kconfig.Fragment) (lost 
 // kernel, and that one has all that lab's guest needs.
 func TestRealPackage(t *testing.T) {
 	e2e(t)
-	if _, err := exec.LookPath("apt-get"); err != nil {
-		t.Fatal("apt-get not installed: this test needs a Debian")
-	}
-	dir := t.TempDir()
-	download := func(name string) string {
-		run(t, dir, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", name)
-		files, err := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
-		if err != nil || len(files) != 1 {
-			t.Fatalf("apt-get download %s left %q, %v", name, files, err)
-		}
-		return files[0]
-	}
 	cache := t.TempDir()
-	_, err := FromPackage(t.Context(), cache, download("linux-image-cloud-amd64"))
+	_, err := FromPackage(t.Context(), cache, debiantest.Package(t, "linux-image-cloud-amd64"))
 	if err == nil {
 		t.Fatal("the metapackage has a kernel")
 	}
@@ -174,7 +162,7 @@ func TestRealPackage(t *testing.T) {
 		t.Fatalf("error %v, want one that names a package", err)
 	}
 	name, _, _ = strings.Cut(name, " ")
-	path := download(name)
+	path := debiantest.Package(t, name)
 	k, err := FromPackage(t.Context(), cache, path)
 	if err != nil {
 		t.Fatal(err)

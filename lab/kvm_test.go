@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"lab/kernel/qemu"
+	"lab/lab/debiantest"
 	"lab/probe"
 )
 
@@ -37,7 +38,7 @@ func TestKVMThatDoesNotBootLinux(t *testing.T) {
 	if err := s.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	k, err := l.readyMade(t.Context(), debianKernel(t))
+	k, err := l.readyMade(t.Context(), debiantest.Kernel(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,20 +79,4 @@ func TestKVMThatDoesNotBootLinux(t *testing.T) {
 	if err != nil || a.Name != "tcg" {
 		t.Errorf("from now on: %+v, %v", a, err)
 	}
-}
-
-// debianKernel downloads the distribution's present cloud kernel.
-func debianKernel(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	cmd := exec.Command("sh", "-c", `apt-get -q -o APT::Sandbox::User=root download "$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[^ ]*-cloud-amd64\)$/\1/p' | head -n 1)"`)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("download the cloud kernel: %v\n%s", err, out)
-	}
-	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		t.Fatalf("downloaded %v, %v", debs, err)
-	}
-	return debs[0]
 }

@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"lab/lab/debiantest"
 )
 
 // everything is what a tar says of each path, contents by digest. The names of
@@ -50,7 +51,7 @@ func TestDebian(t *testing.T) {
 	if os.Getenv("LAB_E2E") == "" {
 		t.Skip("set LAB_E2E=1: makes a Debian root file system")
 	}
-	file := debianTar(t)
+	file := debiantest.Rootfs(t)
 	in, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
@@ -73,29 +74,11 @@ func TestDebian(t *testing.T) {
 	t.Logf("%d paths are the same", len(got))
 }
 
-// debianTar makes a Debian, or takes the one that LAB_DEBIAN_TAR names.
-func debianTar(t testing.TB) string {
-	t.Helper()
-	if file := os.Getenv("LAB_DEBIAN_TAR"); file != "" {
-		return file
-	}
-	tool, err := exec.LookPath("mmdebstrap")
-	if err != nil {
-		t.Fatal("mmdebstrap is not installed: run lab doctor --install")
-	}
-	file := filepath.Join(t.TempDir(), "debian.tar")
-	cmd := exec.CommandContext(t.Context(), tool, "--variant=minbase", "bookworm", file)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("mmdebstrap: %v\n%s", err, out)
-	}
-	return file
-}
-
-// benchTar is what the benchmarks flatten: the Debian that LAB_DEBIAN_TAR names
+// benchTar is what the benchmarks flatten: the Debian that LAB_TEST_ROOTFS names
 // or 20,000 made-up files in 350 MB.
 func benchTar(b *testing.B) []byte {
 	b.Helper()
-	if file := os.Getenv("LAB_DEBIAN_TAR"); file != "" {
+	if file := os.Getenv("LAB_TEST_ROOTFS"); file != "" {
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			b.Fatal(err)

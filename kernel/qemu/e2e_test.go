@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"lab/kernel/console"
+	"lab/lab/debiantest"
 )
 
 // linux is what the end-to-end tests boot: a distribution's kernel, and an
@@ -30,7 +31,6 @@ var (
 )
 
 // e2e skips the test unless end-to-end tests are on, and prepares the guest.
-// LAB_TEST_KERNEL names a Debian kernel package; else apt fetches today's.
 func e2e(t *testing.T) linux {
 	t.Helper()
 	if os.Getenv("LAB_E2E") == "" {
@@ -44,7 +44,7 @@ func e2e(t *testing.T) linux {
 			return
 		}
 		cleanup = func() { os.RemoveAll(dir) }
-		theLinux, linuxErr = makeLinux(dir)
+		theLinux, linuxErr = makeLinux(dir, debiantest.Kernel(t))
 	})
 	if linuxErr != nil {
 		t.Fatal(linuxErr)
@@ -55,29 +55,7 @@ func e2e(t *testing.T) linux {
 // cleanup removes what the tests share.
 var cleanup = func() {}
 
-func makeLinux(dir string) (linux, error) {
-	deb := os.Getenv("LAB_TEST_KERNEL")
-	if deb == "" {
-		// The meta package depends on the one with the kernel.
-		out, err := command(dir, "apt-cache", "depends", "--important", "linux-image-cloud-amd64")
-		if err != nil {
-			return linux{}, err
-		}
-		name := ""
-		for line := range strings.Lines(out) {
-			if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: linux-image-"); ok {
-				name = "linux-image-" + rest
-			}
-		}
-		if _, err := command(dir, "apt-get", "download", name); err != nil {
-			return linux{}, err
-		}
-		debs, _ := filepath.Glob(filepath.Join(dir, "*.deb"))
-		if len(debs) != 1 {
-			return linux{}, fmt.Errorf("apt-get download %q left %q", name, debs)
-		}
-		deb = debs[0]
-	}
+func makeLinux(dir, deb string) (linux, error) {
 	root := filepath.Join(dir, "root")
 	if _, err := command(".", "dpkg-deb", "-x", deb, root); err != nil {
 		return linux{}, err

@@ -9,6 +9,7 @@ import (
 
 	"lab/disk"
 	"lab/kernel"
+	"lab/lab/debiantest"
 )
 
 // BenchmarkRun compares lab run, whole, with the least that QEMU can do: boot
@@ -18,7 +19,7 @@ import (
 //	LAB_E2E=1 go test ./lab/cli -run - -bench Run -benchtime 5x
 func BenchmarkRun(b *testing.B) {
 	needE2E(b)
-	deb := debianKernel(b)
+	deb := debiantest.Kernel(b)
 	home, fs := b.TempDir(), busyboxRoot(b)
 	k, err := kernel.FromPackage(b.Context(), filepath.Join(home, "kernels"), deb)
 	if err != nil {

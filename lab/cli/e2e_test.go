@@ -24,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"lab/lab"
+	"lab/lab/debiantest"
 	"lab/lab/demo"
 )
 
@@ -34,27 +35,6 @@ func needE2E(t testing.TB) {
 	if os.Getenv("LAB_E2E") == "" {
 		t.Skip("set LAB_E2E=1: boots real kernels")
 	}
-}
-
-// debianKernel downloads the distribution's present cloud kernel.
-func debianKernel(t testing.TB) string {
-	t.Helper()
-	out, err := exec.Command("apt-cache", "depends", "linux-image-cloud-amd64").Output()
-	if err != nil {
-		t.Fatalf("find the cloud kernel's package: %v", err)
-	}
-	pkg := regexp.MustCompile(`linux-image-\S+-cloud-amd64`).FindString(strings.SplitN(string(out), "\n", 2)[1])
-	dir := t.TempDir()
-	cmd := exec.Command("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", pkg)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("download %s: %v\n%s", pkg, err, out)
-	}
-	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		t.Fatalf("downloaded %v, %v", debs, err)
-	}
-	return debs[0]
 }
 
 // serve runs a registry on 127.0.0.1 and pushes an image to it.
@@ -109,7 +89,7 @@ func busyboxRoot(t testing.TB) string {
 // package, $FS a root file system with busybox, $AUDIT an image in a registry.
 func TestRun(t *testing.T) {
 	needE2E(t)
-	kernel := debianKernel(t)
+	kernel := debiantest.Kernel(t)
 	fs := busyboxRoot(t)
 	audit := serve(t, probeImage(t))
 	home := t.TempDir() // one cache for all scripts, as a user has it

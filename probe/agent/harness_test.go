@@ -23,6 +23,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"lab/lab/debiantest"
 	"lab/probe"
 )
 
@@ -48,7 +49,11 @@ var guestModules = []string{
 	"drivers/block/virtio_blk.ko", "drivers/char/virtio_console.ko",
 }
 
-var guestOnce = sync.OnceValues(makeGuest)
+var (
+	guestOnce sync.Once
+	theGuest  *guest
+	guestErr  error
+)
 
 // bootable returns the guest, or skips the test where no kernels are booted.
 func bootable(t *testing.T) *guest {
@@ -61,11 +66,11 @@ func bootable(t *testing.T) *guest {
 			t.Fatalf("%s not installed: run lab doctor --install", tool)
 		}
 	}
-	g, err := guestOnce()
-	if err != nil {
-		t.Fatal(err)
+	guestOnce.Do(func() { theGuest, guestErr = makeGuest(t) })
+	if guestErr != nil {
+		t.Fatal(guestErr)
 	}
-	return g
+	return theGuest
 }
 
 var testDir string // of the whole package's run
@@ -82,7 +87,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-func makeGuest() (*guest, error) {
+func makeGuest(t *testing.T) (*guest, error) {
 	g := &guest{disk: filepath.Join(testDir, "disk")}
 	initPath := filepath.Join(testDir, "init")
 	build := exec.Command("go", "build", "-o", initPath, "./testdata/init")
@@ -95,12 +100,12 @@ func makeGuest() (*guest, error) {
 		return nil, err
 	}
 	// Any other kernel that has what the guest needs built in.
-	if g.kernel = os.Getenv("LAB_E2E_KERNEL"); g.kernel != "" {
+	if g.kernel = os.Getenv("LAB_TEST_BZIMAGE"); g.kernel != "" {
 		return g, makeDisk(g.disk)
 	}
-	tree, err := kernelTree()
-	if err != nil {
-		return nil, err
+	tree, deb := filepath.Join(testDir, "kernel"), debiantest.Kernel(t)
+	if out, err := exec.Command("dpkg-deb", "-x", deb, tree).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("unpack %s: %w\n%s", deb, err, out)
 	}
 	images, _ := filepath.Glob(tree + "/boot/vmlinuz-*")
 	if len(images) != 1 {
@@ -118,53 +123,6 @@ func makeGuest() (*guest, error) {
 		}
 	}
 	return g, makeDisk(g.disk)
-}
-
-// kernelTree is where a Debian cloud kernel's package is unpacked. The package
-// is fetched once and kept in the user's cache.
-func kernelTree() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	tree := filepath.Join(cache, "lab-test", "debian-cloud-kernel")
-	if _, err := os.Stat(tree); err == nil {
-		return tree, nil
-	}
-	out, err := exec.Command("apt-cache", "depends", "linux-image-cloud-amd64").Output()
-	if err != nil {
-		return "", fmt.Errorf("find the kernel's package: %w", err)
-	}
-	var name string
-	for _, f := range strings.Fields(string(out)) {
-		if strings.HasPrefix(f, "linux-image-") && f != "linux-image-cloud-amd64" && !strings.HasSuffix(f, "unsigned") {
-			name = f
-			break
-		}
-	}
-	get := exec.Command("apt-get", "-qq", "download", name)
-	get.Dir = testDir
-	if out, err := get.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("fetch the package %q: %w\n%s", name, err, out)
-	}
-	debs, _ := filepath.Glob(testDir + "/*.deb")
-	if len(debs) != 1 {
-		return "", fmt.Errorf("fetch the package %q: got %q", name, debs)
-	}
-	if err := os.MkdirAll(filepath.Dir(tree), 0o755); err != nil {
-		return "", err
-	}
-	part, err := os.MkdirTemp(filepath.Dir(tree), "unpack-")
-	if err != nil {
-		return "", err
-	}
-	if out, err := exec.Command("dpkg-deb", "-x", debs[0], part).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("unpack %s: %w\n%s", debs[0], err, out)
-	}
-	if err := os.Rename(part, tree); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
-	return tree, nil
 }
 
 // testConfig is the runtime config of the test's container, with Docker's
