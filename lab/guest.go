@@ -22,10 +22,11 @@ import (
 // A guest is everything of a trial but its kernel: the images by digest, the
 // disk made of them, and the test. One guest serves any number of kernels.
 type guest struct {
-	images []Image
-	disk   disk.Image
-	test   probe.Spec
-	agent  string
+	emulator emulator
+	images   []Image
+	disk     disk.Image
+	test     probe.Spec
+	agent    string
 }
 
 // An Image is a preloaded container and the name it goes by in the guest.
@@ -101,7 +102,7 @@ func (l *Lab) pull(ctx context.Context, store *oci.Store, s Spec, load Load) (oc
 		Notice: func(text string) { l.Progress.line("%s", text) },
 	})
 	if err != nil {
-		return oci.Image{}, fmt.Errorf("pull %s: %w", load.Reference, err)
+		return oci.Image{}, err
 	}
 	l.Progress.line("image %s is %s", load.Reference, img.Pin.Digest)
 	return img, nil
@@ -156,6 +157,10 @@ func (l *Lab) writeDisk(ctx context.Context, spec disk.Spec, path string) (disk.
 // prepare makes the guest that a Spec asks for, of the pinned images where
 // there are some.
 func (l *Lab) prepare(ctx context.Context, s Spec, pinned []Image) (*guest, error) {
+	e, err := l.emulator(ctx, s.Machine) // without QEMU there is no use in the rest
+	if err != nil {
+		return nil, err
+	}
 	agent, err := l.Agent()
 	if err != nil {
 		return nil, err
@@ -164,7 +169,7 @@ func (l *Lab) prepare(ctx context.Context, s Spec, pinned []Image) (*guest, erro
 	if err != nil {
 		return nil, err
 	}
-	return &guest{images: images, disk: d, test: s.Test, agent: agent}, nil
+	return &guest{e, images, d, s.Test, agent}, nil
 }
 
 // initramfs writes the archive that boots the guest: the agent as /init, the

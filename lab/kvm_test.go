@@ -50,11 +50,11 @@ func TestKVMThatDoesNotBootLinux(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := Trial{Kernel: k, End: EndBuilt}
-	m, _, err := l.machine(t.Context(), MachineSpec{Accel: "tcg", Memory: 512, CPUs: 1}, &before)
+	e, err := l.emulator(t.Context(), MachineSpec{Accel: "tcg", Memory: 512, CPUs: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
+	before, m := Trial{Kernel: k, End: EndBuilt, QEMU: e.version}, e.Machine
 	m.Accel, m.Kernel, m.Initrd, m.Cmdline, m.Disks = "kvm", k.Image, initrd, cmdline(""), []qemu.Disk{{Path: g.disk.Path}}
 
 	remembered := filepath.Join(l.Cache, "host", "host.json")

@@ -113,10 +113,12 @@ func (l *Lab) rerun(ctx context.Context, b *bundle.Bundle, disk, role string, o 
 	if spec.Accel == "" {
 		spec.Accel = "tcg"
 	}
-	machine, _, err := l.machine(ctx, spec, &t)
+	e, err := l.emulator(ctx, spec)
 	if err != nil {
 		return Rerun{}, err
 	}
+	t.QEMU = e.version
+	machine := e.Machine
 	machine.CPU = m.Machine.CPU
 	machine.Kernel = b.Path(k.Image)
 	machine.Initrd = b.Path(k.Initramfs.Member)

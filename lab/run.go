@@ -26,36 +26,63 @@ func (l *Lab) Run(ctx context.Context, s Spec) (Trial, Verdict, error) {
 	return t, Judge(t, s.Symptom), nil
 }
 
+// run finds the kernel and makes the guest before it builds anything: what is
+// missing is said at once, not after minutes of compiling.
 func (l *Lab) run(ctx context.Context, s Spec) (Trial, error) {
-	var t Trial
-	if s.Kernel.File != "" {
-		k, err := l.readyMade(ctx, s.Kernel.File)
-		if err != nil {
-			return Trial{}, err
-		}
-		t = Trial{Kernel: k, End: EndBuilt}
-	} else {
-		tree, err := l.openTree(ctx, s.Kernel.Repo)
-		if err != nil {
-			return Trial{}, err
-		}
-		defer tree.Close()
-		c, err := tree.Resolve(ctx, s.Kernel.Commit)
-		if err != nil {
-			return Trial{}, err
-		}
-		if t, err = l.build(ctx, tree, c, s); err != nil {
-			return Trial{}, err
-		}
-	}
-	if t.End == EndBuild || !s.needsGuest() {
-		return t, nil
-	}
-	g, err := l.prepare(ctx, s, nil)
+	k, err := l.source(ctx, s.Kernel)
 	if err != nil {
 		return Trial{}, err
 	}
+	defer k.Close()
+	var g *guest
+	if s.needsGuest() {
+		if g, err = l.prepare(ctx, s, nil); err != nil {
+			return Trial{}, err
+		}
+	}
+	t, err := k.trial(ctx, s)
+	if err != nil || t.End == EndBuild || g == nil {
+		return t, err
+	}
 	return t, l.try(ctx, s, g, &t)
+}
+
+// A source is where the one kernel of a run comes from: ready made, or a
+// commit that is still to be built.
+type source struct {
+	*Lab
+	ready  kernel.Kernel
+	tree   *kernel.Tree
+	commit kernel.Commit
+}
+
+func (l *Lab) source(ctx context.Context, s KernelSpec) (source, error) {
+	var err error
+	k := source{Lab: l}
+	if s.File != "" {
+		k.ready, err = l.readyMade(ctx, s.File)
+		return k, err
+	}
+	if k.tree, err = l.openTree(ctx, s.Repo); err != nil {
+		return k, err
+	}
+	if k.commit, err = k.tree.Resolve(ctx, s.Commit); err != nil {
+		k.Close()
+	}
+	return k, err
+}
+
+func (k source) trial(ctx context.Context, s Spec) (Trial, error) {
+	if k.tree == nil {
+		return Trial{Kernel: k.ready, End: EndBuilt}, nil
+	}
+	return k.build(ctx, k.tree, k.commit, s)
+}
+
+func (k source) Close() {
+	if k.tree != nil {
+		k.tree.Close()
+	}
 }
 
 // readyMade opens a kernel that somebody else built.
@@ -149,10 +176,8 @@ func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
 	if err != nil {
 		return err
 	}
-	m, accel, err := l.machine(ctx, s.Machine, t)
-	if err != nil {
-		return err
-	}
+	t.QEMU = g.emulator.version
+	m, accel := g.emulator.Machine, g.emulator.accel
 	m.Kernel, m.Initrd, m.Cmdline = t.Kernel.Image, initrd, cmdline(s.Machine.Cmdline)
 	m.Disks = []qemu.Disk{{Path: g.disk.Path}}
 	m.Clock = g.test.Epoch
@@ -199,26 +224,31 @@ func checkConfig(t *Trial) error {
 	return err
 }
 
-// machine is the part of the virtual machine that does not depend on what is
-// booted: the binary, the accelerator, sizes, ports. Where the accelerator was
-// not asked for, it comes with the proof that it works.
-func (l *Lab) machine(ctx context.Context, s MachineSpec, t *Trial) (qemu.Machine, qemu.Accel, error) {
-	m := qemu.Machine{Binary: s.QEMU, Accel: s.Accel, Memory: s.Memory, CPUs: s.CPUs, Ports: []string{probe.Port}}
+// An emulator is the part of a virtual machine that does not depend on what is
+// booted, and what is known of the QEMU behind it.
+type emulator struct {
+	qemu.Machine
+	version string
+	accel   qemu.Accel // zero where the user chose
+}
+
+// emulator finds QEMU and chooses the accelerator.
+func (l *Lab) emulator(ctx context.Context, s MachineSpec) (emulator, error) {
+	e := emulator{Machine: qemu.Machine{Binary: s.QEMU, Accel: s.Accel, Memory: s.Memory, CPUs: s.CPUs, Ports: []string{probe.Port}}}
 	var err error
-	if m.Binary == "" {
-		if m.Binary, err = qemu.Find(runtime.GOARCH); err != nil {
-			return qemu.Machine{}, qemu.Accel{}, err
+	if e.Binary == "" {
+		if e.Binary, err = qemu.Find(runtime.GOARCH); err != nil {
+			return e, err
 		}
 	}
-	if t.QEMU, err = qemu.Version(ctx, m.Binary); err != nil {
-		return qemu.Machine{}, qemu.Accel{}, err
+	if e.version, err = qemu.Version(ctx, e.Binary); err != nil {
+		return e, err
 	}
-	if m.Accel != "" {
-		return m, qemu.Accel{}, nil
+	if e.Accel == "" {
+		e.accel, err = l.Accelerator(ctx, e.Binary, false)
+		e.Accel = e.accel.Name
 	}
-	a, err := l.Accelerator(ctx, m.Binary, false)
-	m.Accel = a.Name
-	return m, a, err
+	return e, err
 }
 
 // Accelerator says which accelerator works on this host: KVM only where a
