@@ -1,0 +1,99 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"lab/kernel"
+)
+
+// Roles of a tested commit.
+const (
+	RoleEnd     = "end"     // a given good or bad, verified first
+	RoleStep    = "step"    // chosen by the search
+	RoleConfirm = "confirm" // the answer and its parents, tested again
+)
+
+// Tested is one commit's test in a bisect.
+type Tested struct {
+	Commit kernel.Commit `json:"commit"`
+	Role   string        `json:"role"`
+	Verdict
+	End  End `json:"end"`
+	Exit int `json:"exit"` // the test's exit status, when End is test
+	// Inferred names the commit whose kernel has the same bytes and whose
+	// verdict was taken over; empty where this one was tested itself.
+	Inferred string        `json:"inferred,omitempty"`
+	Kernel   string        `json:"kernel,omitempty"` // digest of the kernel image
+	Dir      string        `json:"dir,omitempty"`    // what the trial saw, below the bisect's folder
+	Cached   bool          `json:"cached"`
+	Build    time.Duration `json:"build_ns"`
+	Boot     time.Duration `json:"boot_ns"`
+	Test     time.Duration `json:"test_ns"`
+	Left     int           `json:"left"` // candidates that could be the first bad commit when it was chosen
+}
+
+// test gives a commit's verdict: from the journal, from a kernel of the same
+// bytes, or by a trial. It is in the journal before anybody acts on it.
+func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left int) (Tested, error) {
+	if t := b.journal.tested(c.Hash, role); t != nil {
+		b.Progress.line("  %s, as tested before: %s", t.Mark, t.Reason)
+		return *t, nil
+	}
+	t, err := b.build(ctx, b.tree, c, b.spec)
+	if err != nil {
+		return Tested{}, err
+	}
+	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Cached: t.Cached, Left: left}
+	if same := b.sameKernel(t, role); same != nil {
+		r.Verdict, r.End, r.Exit, r.Inferred, r.Build = same.Verdict, same.End, same.Exit, same.Commit.Hash, t.Build
+	} else {
+		if t.End == EndBuilt && b.spec.needsGuest() {
+			if err := b.try(ctx, b.spec, b.guest, &t); err != nil {
+				return Tested{}, err
+			}
+		}
+		r.Verdict, r.End, r.Exit = Judge(t, b.spec.Symptom), t.End, exitOf(t)
+		r.Build, r.Boot, r.Test = t.Build, t.Boot, t.Test
+		r.Dir = filepath.Join("trials", fmt.Sprintf("%03d-%s", len(b.journal.records), short(c.Hash)))
+		if err := t.Save(filepath.Join(b.journal.dir, r.Dir)); err != nil {
+			return Tested{}, err
+		}
+	}
+	if err := b.journal.add(record{Event: "verdict", Tested: &r}); err != nil {
+		return Tested{}, err
+	}
+	b.Progress.line("  %s: %s (%s)", r.Mark, r.Reason, r.took())
+	return r, nil
+}
+
+// sameKernel finds an earlier test of a kernel with the very same bytes. What
+// is tested again on purpose is not inferred.
+func (b *bisection) sameKernel(t Trial, role string) *Tested {
+	if role == RoleConfirm || t.End != EndBuilt {
+		return nil
+	}
+	for _, r := range b.journal.records {
+		if r.Tested != nil && r.Tested.Kernel == t.Kernel.Digest && r.Tested.Inferred == "" {
+			return r.Tested
+		}
+	}
+	return nil
+}
+
+// took says where a test's time went.
+func (t Tested) took() string {
+	built := "built in " + seconds(t.Build)
+	if t.Cached {
+		built = "kernel cached"
+	}
+	if t.Inferred != "" {
+		return built + ", same bytes as " + short(t.Inferred) + ": not booted again"
+	}
+	if t.Boot == 0 {
+		return built
+	}
+	return fmt.Sprintf("%s, booted in %s, tested in %s", built, seconds(t.Boot), seconds(t.Test))
+}
