@@ -2,7 +2,6 @@ package console
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -19,7 +18,7 @@ func droppedLine(n int64) string {
 
 // stamp is printk's prefix: seconds since boot ("[    1.234567]") and, with
 // CONFIG_PRINTK_CALLER, the task or CPU ("[    T1]", "[    C0]").
-var stamp = regexp.MustCompile(`\[ *(\d{1,9}\.\d{6})\](?: ?\[ *[TC]\d{1,10}\])? `)
+var stamp = lazy(`\[ *(\d{1,9}\.\d{6})\](?: ?\[ *[TC]\d{1,10}\])? `)
 
 // line is a console line taken apart.
 type line struct {
@@ -34,7 +33,7 @@ type line struct {
 func parseLine(raw []byte) line {
 	text := clean(raw)
 	l := line{text: text, message: text}
-	if m := stamp.FindStringSubmatchIndex(text); m != nil {
+	if m := stamp().FindStringSubmatchIndex(text); m != nil {
 		l.stamped = true
 		l.text = text[m[0]:]
 		l.message = text[m[1]:]

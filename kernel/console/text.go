@@ -1,7 +1,6 @@
 package console
 
 import (
-	"regexp"
 	"strings"
 )
 
@@ -21,7 +20,7 @@ func ruler(message string) bool {
 
 // inBody is what the lines of a report begin with from its call trace on;
 // besides those, lines that begin with white space.
-var inBody = regexp.MustCompile(`^(?:` + strings.Join([]string{
+var inBody = lazy(`^(?:` + strings.Join([]string{
 	`(?:R[A-Z0-9]{1,2}|E[A-Z]{2}|[C-GS]S|CR\d|DR\d|PKRU|CPU|EFLAGS): `, // registers
 	`(?:pc|lr|sp|x\d\d?|pstate|head|anon flags|page_type) ?: ?`,
 	`Code: `, `Call [Tt]race:`, `Modules linked in:`, `Hardware name:`, `Workqueue:`, `Stack:`, `Process `,
@@ -34,7 +33,7 @@ var inBody = regexp.MustCompile(`^(?:` + strings.Join([]string{
 
 // body tells whether a message may be part of a report whose trace has begun.
 func body(message string) bool {
-	return message == "" || message[0] == ' ' || message[0] == '\t' || inBody.MatchString(message)
+	return message == "" || message[0] == ' ' || message[0] == '\t' || inBody().MatchString(message)
 }
 
 var (
@@ -42,16 +41,16 @@ var (
 	// RIP: 0010:[<ffffffff8135bd70>]  [<ffffffff8135bd70>] sysrq_handle_crash+0x10/0x20
 	// IP: [<ffffffff8135bd70>] sysrq_handle_crash+0x10/0x20
 	// EIP: 0060:[<c1234567>], EIP: foo+0x1/0x2, pc : foo+0x1/0x2
-	ripLine = regexp.MustCompile(`^(?:RIP: 0010:|EIP: |IP: |pc : )(?:0060:)?(?:\[<[0-9a-f]+>\] *)*([A-Za-z_][\w.]*)\+0x`)
+	ripLine = lazy(`^(?:RIP: 0010:|EIP: |IP: |pc : )(?:0060:)?(?:\[<[0-9a-f]+>\] *)*([A-Za-z_][\w.]*)\+0x`)
 
 	// " foo+0x1/0x2 [mod]", " [<ffffffff81000000>] foo+0x1/0x2"; a "? " marks
 	// what was only found lying on the stack.
-	traceLine = regexp.MustCompile(`^ *(?:\[<[0-9a-f]+>\] *)?([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+`)
+	traceLine = lazy(`^ *(?:\[<[0-9a-f]+>\] *)?([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+`)
 
-	accessLine = regexp.MustCompile(`^(Read|Write) of size \d+ at addr `)
+	accessLine = lazy(`^(Read|Write) of size \d+ at addr `)
 
 	// Functions that report, or that wait, rather than being at fault.
-	machinery = regexp.MustCompile(`^(?:_*dump_stack|show_stack|_*warn|report_|panic|print_|kasan_|_*kasan|_*asan_|die$|oops_|` +
+	machinery = lazy(`^(?:_*dump_stack|show_stack|_*warn|report_|panic|print_|kasan_|_*kasan|_*asan_|die$|oops_|` +
 		`_*schedule|schedule_|io_schedule|preempt_|_*might_|___might|_*cond_resched|dump_page|bad_page|lockdep_|lock_acquire|_*lock_acquire|` +
 		`_*mutex_lock|rt_mutex|rwsem_|down_|down$|wait_for_|_*wait_for_|do_wait_for|bit_wait|_*wait_on_bit|out_of_line_wait|` +
 		`_*raw_spin|msleep|native_|exc_|asm_|page_fault|rcu_|nmi_|trigger_|arch_|watchdog|sched_show|_*sysvec|apic_|smp_apic|_*irq_|hrtimer|_*hrtimer|` +
@@ -67,22 +66,22 @@ func (p *pattern) complete(title, text string) string {
 	traced := false
 	for raw := range strings.Lines(text) {
 		m := strings.TrimRight(raw, "\n")
-		if i := stamp.FindStringIndex(m); i != nil {
+		if i := stamp().FindStringIndex(m); i != nil {
 			m = m[i[1]:]
 		}
 		switch {
 		case strings.HasPrefix(m, "Call Trace:"), strings.HasPrefix(m, "Call trace:"):
 			traced = true
-		case rip == "" && ripLine.MatchString(m):
-			rip = function(ripLine.FindStringSubmatch(m)[1])
-		case access == "" && accessLine.MatchString(m):
-			access = accessLine.FindStringSubmatch(m)[1]
-		case traced && traceLine.MatchString(m):
-			f := function(traceLine.FindStringSubmatch(m)[1])
+		case rip == "" && ripLine().MatchString(m):
+			rip = function(ripLine().FindStringSubmatch(m)[1])
+		case access == "" && accessLine().MatchString(m):
+			access = accessLine().FindStringSubmatch(m)[1]
+		case traced && traceLine().MatchString(m):
+			f := function(traceLine().FindStringSubmatch(m)[1])
 			if first == "" {
 				first = f
 			}
-			if found == "" && !machinery.MatchString(f) {
+			if found == "" && !machinery().MatchString(f) {
 				found = f
 			}
 		}
