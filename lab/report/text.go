@@ -22,7 +22,11 @@ type Evidence struct {
 // Output is what one run of the test wrote.
 type Output struct{ Stdout, Stderr, Syslog []byte }
 
-// Text is REPORT.txt: plain text below 100 kB, in the order in which the
+// MaxText is how long a report may be, in bytes: kernel mailing lists take mails
+// of 100 kB.
+const MaxText = 100_000
+
+// Text is REPORT.txt: plain text of MaxText bytes at most, in the order in which the
 // kernel's Documentation/admin-guide/reporting-regressions.rst asks for it,
 // ready to be pasted into a mail.
 func Text(m bundle.Manifest, e Evidence) []byte {
@@ -85,7 +89,17 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 		p("THE COMMIT")
 		indent(&b, e.Patch, 400)
 	}
-	return b.Bytes()
+	return cut(b.Bytes())
+}
+
+// cut ends a report that is too long behind a whole line.
+func cut(text []byte) []byte {
+	const note = "[the rest is in the bundle]\n"
+	if len(text) <= MaxText {
+		return text
+	}
+	text = text[:MaxText-len(note)]
+	return append(text[:bytes.LastIndexByte(text, '\n')+1], note...)
 }
 
 func section(b *bytes.Buffer, role string, r bundle.Run, o Output) {

@@ -1,0 +1,81 @@
+package report
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lab/lab/bundle"
+	"lab/oci"
+	"lab/probe"
+)
+
+var update = flag.Bool("update", false, "write golden files anew")
+
+func example() (bundle.Manifest, Evidence) {
+	const good, bad = "51cc83f024ee51de9da70c17e01ec6de524f5906", "33faba7fa7f2288d2f8aaea95958b2c97bf9ebfb"
+	m := bundle.Manifest{
+		Lab: "1.0", Platform: "linux/amd64",
+		Test:    probe.Spec{Container: "test", Command: []string{"sh", "-c", "su -c true && echo 'it''s fine'"}},
+		Machine: bundle.Machine{Accel: "tcg", QEMU: "7.2.22", Memory: 512, CPUs: 1, Cmdline: "quiet"},
+		Symptom: bundle.Symptom{Kind: "test", BadMatch: "System error"},
+		Images:  []bundle.Image{{Name: "test", Pin: oci.Pin{Reference: "rootfs:app.tar", Digest: "sha256:aa"}}},
+		Kernels: []bundle.Kernel{
+			{Role: bundle.RoleGood, Commit: good, Title: "audit: a setting", Release: "3.13.0"},
+			{Role: bundle.RoleBad, Commit: bad, Title: "audit: listen in all network namespaces", Release: "3.13.0", Compiler: "gcc 4.9"},
+		},
+		Runs: []bundle.Run{
+			{Role: bundle.RoleGood, End: "test", Verdict: "good", Reason: "exit status 0"},
+			{Role: bundle.RoleBad, End: "test", Verdict: "bad", Reason: "stderr says: su: System error", Exit: 1},
+		},
+		Culprit: &bundle.Culprit{Commit: bad, Title: "audit: listen in all network namespaces", Author: "A U Thor <author@example.org>", Date: time.Date(2013, 7, 16, 13, 18, 45, 0, time.UTC)},
+	}
+	return m, Evidence{
+		Good:  Output{Stdout: []byte("OKAY\n")},
+		Bad:   Output{Stderr: []byte("su: System error\n"), Syslog: []byte("<86>su: PAM audit_log_acct_message() failed\x1b[31m: Operation not permitted\n")},
+		Patch: []byte("diff --git a/kernel/audit.c b/kernel/audit.c\n+\treturn 0;\n"),
+		Log:   "git bisect start\n", Tests: 9, Range: 24,
+	}
+}
+
+func TestText(t *testing.T) {
+	got := Text(example())
+	const file = "testdata/REPORT.txt"
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("REPORT.txt changed (-want +got):\n%s", d)
+	}
+	if !bytes.Contains(got, []byte("\n\n#regzbot introduced: 33faba7fa7f2288d2f8aaea95958b2c97bf9ebfb\n\n")) {
+		t.Error("regzbot wants its command in a paragraph of its own")
+	}
+}
+
+// TestTextIsBoundedAndPlain feeds output that is large and hostile.
+func TestTextIsBoundedAndPlain(t *testing.T) {
+	m, e := example()
+	flood := []byte(strings.Repeat("\x1b]0;title\x07"+strings.Repeat("é\xff", 600)+"\r\n", 5000))
+	e.Bad = Output{Stdout: flood, Stderr: flood, Syslog: flood}
+	e.Good, e.Patch, e.Log = e.Bad, flood, string(flood)
+	got := Text(m, e)
+	if len(got) > MaxText {
+		t.Errorf("%d bytes: too much for a mail", len(got))
+	}
+	for i, b := range got {
+		if b < ' ' && b != '\n' && b != '\t' || b == 0x7f {
+			t.Fatalf("byte %d is %#x", i, b)
+		}
+	}
+}
