@@ -114,7 +114,7 @@ func boot(ctx context.Context, m qemu.Machine, bootTimeout, testTimeout time.Dur
 // matters of it is the same wherever the files lie.
 func argv(m qemu.Machine) []string {
 	binary := filepath.Base(m.Binary)
-	m.Kernel, m.Initrd = filepath.Base(m.Kernel), filepath.Base(m.Initrd)
+	m.Kernel, m.Initrd = filepath.Base(m.Kernel), "initramfs"
 	m.Disks = slices.Clone(m.Disks)
 	for i := range m.Disks {
 		m.Disks[i].Path = filepath.Base(m.Disks[i].Path)

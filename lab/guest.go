@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"lab/disk"
 	"lab/kernel"
@@ -195,16 +196,17 @@ func (g *guest) initramfs(w io.Writer, k kernel.Kernel) error {
 	return disk.WriteInitramfs(w, files)
 }
 
-// keepInitramfs writes the initramfs below the work folder of a trial.
-func (g *guest) keepInitramfs(dir string, k kernel.Kernel) (string, error) {
-	name := filepath.Join(dir, "initramfs")
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fs.FileMode(0o644))
+// memoryInitramfs writes the archive to a file in memory, which is gone with
+// us, however we end. QEMU opens it by the path that is given.
+func (g *guest) memoryInitramfs(k kernel.Kernel) (f *os.File, path string, err error) {
+	fd, err := unix.MemfdCreate("initramfs", unix.MFD_CLOEXEC)
 	if err != nil {
-		return "", fmt.Errorf("write initramfs: %w", err)
+		return nil, "", fmt.Errorf("write initramfs: %w", err)
 	}
-	defer f.Close()
+	f = os.NewFile(uintptr(fd), "initramfs")
 	if err := g.initramfs(f, k); err != nil {
-		return "", fmt.Errorf("write initramfs: %w", err)
+		f.Close()
+		return nil, "", fmt.Errorf("write initramfs: %w", err)
 	}
-	return name, f.Close()
+	return f, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), nil
 }

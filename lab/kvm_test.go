@@ -46,10 +46,11 @@ func TestKVMThatDoesNotBootLinux(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	initrd, err := g.keepInitramfs(t.TempDir(), k)
+	f, initrd, err := g.memoryInitramfs(k)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer f.Close()
 	e, err := l.emulator(t.Context(), MachineSpec{Accel: "tcg", Memory: 512, CPUs: 1})
 	if err != nil {
 		t.Fatal(err)

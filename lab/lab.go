@@ -29,6 +29,8 @@ type Lab struct {
 	Version string
 	// Progress is told what goes on; its zero value is silent.
 	Progress Progress
+
+	lost string // the symbols that the last kernel's config lost: said when they change
 }
 
 // Progress is how a job says what it does. Either function may be nil.

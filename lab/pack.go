@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -49,13 +48,8 @@ func (l *Lab) WriteBundle(ctx context.Context, found Bisection, o BisectOptions,
 	}
 	l.Progress.live("writing %s", path)
 	defer l.Progress.live("")
-	work, err := os.MkdirTemp("", "lab-bundle-")
-	if err != nil {
-		return fmt.Errorf("make work folder: %w", err)
-	}
-	defer os.RemoveAll(work)
 	p := &pack{Lab: l, found: found}
-	if err := p.gather(ctx, o.Spec, work); err != nil {
+	if err := p.gather(ctx, o.Spec); err != nil {
 		return fmt.Errorf("write bundle %s: %w", path, err)
 	}
 	out, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
@@ -72,7 +66,7 @@ func (l *Lab) WriteBundle(ctx context.Context, found Bisection, o BisectOptions,
 	return nil
 }
 
-func (p *pack) gather(ctx context.Context, s Spec, work string) error {
+func (p *pack) gather(ctx context.Context, s Spec) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
@@ -102,16 +96,17 @@ func (p *pack) gather(ctx context.Context, s Spec, work string) error {
 	if err := p.kernel(ctx, tree, bundle.RoleBad, *p.found.Culprit, s); err != nil {
 		return err
 	}
-	initramfs, err := g.keepInitramfs(work, kernel.Kernel{})
-	if err != nil {
+	var initramfs bytes.Buffer
+	if err := g.initramfs(&initramfs, kernel.Kernel{}); err != nil {
 		return err
+	}
+	sum := sha256.Sum256(initramfs.Bytes())
+	for i := range p.manifest.Kernels {
+		p.manifest.Kernels[i].Initramfs = bundle.Initramfs{Member: memberInitramfs, Digest: "sha256:" + hex.EncodeToString(sum[:])}
 	}
 	p.files = append(p.files,
 		bundle.File{Name: memberDisk, Source: g.disk.Path, Gzip: true},
-		bundle.File{Name: memberInitramfs, Source: initramfs})
-	if err := p.initramfs(initramfs); err != nil {
-		return err
-	}
+		bundle.File{Name: memberInitramfs, Data: initramfs.Bytes()})
 	patch, err := tree.Show(ctx, p.found.Culprit.Hash)
 	if err != nil {
 		return err
@@ -182,18 +177,6 @@ func (p *pack) scrub(data []byte) []byte {
 		data = bytes.ReplaceAll(data, []byte(home), []byte("$HOME"))
 	}
 	return data
-}
-
-// initramfs tells the manifest of the archive that both kernels boot with.
-func (p *pack) initramfs(name string) error {
-	digest, err := fileDigest(name)
-	if err != nil {
-		return err
-	}
-	for i := range p.manifest.Kernels {
-		p.manifest.Kernels[i].Initramfs = bundle.Initramfs{Member: memberInitramfs, Digest: digest}
-	}
-	return nil
 }
 
 // run adds what the last test of a commit saw.
@@ -297,20 +280,6 @@ func publicReference(ref string) string {
 		return transport + ":" + filepath.Base(rest)
 	}
 	return ref
-}
-
-// fileDigest is a file's sha256:… digest.
-func fileDigest(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", name, err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("read %s: %w", name, err)
-	}
-	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // host describes this machine without naming anybody or any place on it.

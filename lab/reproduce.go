@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
+
 	"lab/kernel"
 	"lab/kernel/qemu"
 	"lab/lab/bundle"
@@ -55,15 +58,11 @@ type ReproduceOptions struct {
 // *bundle.RefusedError, and nothing of it was used. The machine is built from
 // the manifest's fields; no recorded command line is.
 func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (Reproduction, error) {
-	quarantine, err := l.dir("quarantine")
+	dir, leave, err := l.quarantine()
 	if err != nil {
 		return Reproduction{}, err
 	}
-	dir, err := os.MkdirTemp(quarantine, "bundle-")
-	if err != nil {
-		return Reproduction{}, fmt.Errorf("make quarantine: %w", err)
-	}
-	defer os.RemoveAll(dir)
+	defer leave()
 	l.Progress.live("verifying %s", file)
 	defer l.Progress.live("")
 	b, err := bundle.Open(ctx, file, filepath.Join(dir, "members"))
@@ -100,6 +99,49 @@ func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (R
 		note("the accelerator", m.Machine.Accel, t.Accel)
 	}
 	return r, nil
+}
+
+// quarantine makes a folder for a bundle's members, and removes those that labs
+// left behind which were killed: a folder is locked while it is in use.
+func (l *Lab) quarantine() (dir string, leave func(), err error) {
+	root, err := l.dir("quarantine")
+	if err != nil {
+		return "", nil, err
+	}
+	gate := flock.New(filepath.Join(root, ".lock"))
+	if err := gate.Lock(); err != nil {
+		return "", nil, fmt.Errorf("lock quarantine: %w", err)
+	}
+	defer gate.Unlock()
+	old, _ := filepath.Glob(filepath.Join(root, "bundle-*"))
+	for _, dir := range old {
+		if f, err := lockDir(dir); err == nil {
+			os.RemoveAll(dir)
+			f.Close()
+		}
+	}
+	if dir, err = os.MkdirTemp(root, "bundle-"); err != nil {
+		return "", nil, fmt.Errorf("make quarantine: %w", err)
+	}
+	f, err := lockDir(dir)
+	if err != nil {
+		return "", nil, fmt.Errorf("lock quarantine %s: %w", dir, err)
+	}
+	return dir, func() { os.RemoveAll(dir); f.Close() }, nil
+}
+
+// lockDir locks a folder until the file it gives is closed; one that is locked
+// already is an error.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // rerun does one recorded run again.

@@ -148,8 +148,10 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, s S
 		t.Kernel.Commit = c.Hash
 		return t, nil
 	}
-	if len(k.Missing) > 0 {
-		l.Progress.line("config: %d requested symbols did not survive in %s: %s", len(k.Missing), short(c.Hash), some(k.Missing, 6))
+	if lost := strings.Join(k.Missing, "\n  "); lost != l.lost {
+		if l.lost = lost; lost != "" {
+			l.Progress.line("config: %s of what was asked for did not survive in %s:\n  %s", plural(len(k.Missing), "symbol"), short(c.Hash), lost)
+		}
 	}
 	return t, nil
 }
@@ -167,15 +169,11 @@ func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
 	if err := checkConfig(t); err != nil || t.End == EndBoot {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "lab-trial-")
-	if err != nil {
-		return fmt.Errorf("make work folder: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	initrd, err := g.keepInitramfs(dir, t.Kernel)
+	f, initrd, err := g.memoryInitramfs(t.Kernel)
 	if err != nil {
 		return err
 	}
+	defer f.Close()
 	t.QEMU = g.emulator.version
 	m, accel := g.emulator.Machine, g.emulator.accel
 	m.Kernel, m.Initrd, m.Cmdline = t.Kernel.Image, initrd, cmdline(s.Machine.Cmdline)

@@ -7,8 +7,8 @@ import (
 )
 
 // lazy compiles an expression when it is first used. This package is part of the
-// binary that is PID 1 in guests, which never uses any: compiling them all would
-// cost every boot some milliseconds, tens of them under emulation.
+// binary that is PID 1 in guests, which uses none of them: to compile them all
+// would cost every boot some milliseconds, tens of them under emulation.
 func lazy(expr string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }
