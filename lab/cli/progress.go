@@ -22,7 +22,8 @@ type printer struct {
 	w     io.Writer
 	width int // of the terminal; 0 where there is none
 	live  string
-	last  time.Time
+	drawn time.Time // when the live line last changed
+	last  time.Time // when a plain line was last written
 }
 
 const plainEvery = 30 * time.Second
@@ -58,9 +59,11 @@ func (p *printer) show(s string) {
 		}
 		return
 	}
-	if s != p.live && (s == "" || time.Since(p.last) >= 50*time.Millisecond) {
+	// The first of a step is shown at once; how it goes on, no more often than
+	// an eye can follow.
+	if s != p.live && (s == "" || p.live == "" || time.Since(p.drawn) >= 50*time.Millisecond) {
 		p.clear()
-		p.live, p.last = s, time.Now()
+		p.live, p.drawn = s, time.Now()
 		p.draw()
 	}
 }

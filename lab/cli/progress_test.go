@@ -30,7 +30,6 @@ func TestLiveProgressStaysBelowLines(t *testing.T) {
 	var out bytes.Buffer
 	p := newPrinter(&out)
 	p.width = 20
-	p.last = p.last.Add(-plainEvery)
 	p.show(strings.Repeat("x", 50))
 	p.line("pulled")
 	if want := strings.Repeat("x", 19) + "\r\x1b[Kpulled\n" + strings.Repeat("x", 19); out.String() != want {
