@@ -29,7 +29,7 @@ type Bisection struct {
 	Good     []kernel.Commit `json:"good"`
 	Bad      kernel.Commit   `json:"bad"`
 	Culprit  *kernel.Commit  `json:"culprit,omitempty"`
-	Parents  []string        `json:"parents,omitempty"` // the culprit's, tested good
+	Parents  []string        `json:"parents,omitempty"` // those of the culprit that were tested good
 	Suspects []kernel.Commit `json:"suspects,omitempty"`
 	Unclear  string          `json:"unclear,omitempty"`
 	Range    int             `json:"range"` // commits between the ends
@@ -281,28 +281,44 @@ func (b *bisection) conclude(ctx context.Context, commits []kernel.Commit, step 
 	}
 	culprit := commits[step.Culprit]
 	b.Progress.line("the first bad commit would be %s; testing it and its %s again", name(culprit), plural(len(culprit.Parents), "parent"))
-	want := map[string]Mark{culprit.Hash: Bad}
-	again := []kernel.Commit{culprit}
+	if err := b.confirm(ctx, culprit); err != nil {
+		return err
+	}
+	return b.end()
+}
+
+// confirm tests the culprit and its parents again. The culprit must be bad. A
+// parent that is bad too contradicts the answer; one that can't be judged, as
+// happens to those older than the good end, does not.
+func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
+	t, err := b.test(ctx, culprit, RoleConfirm, 1)
+	if err != nil {
+		return err
+	}
+	if t.Mark != Bad {
+		b.result.Unclear = fmt.Sprintf("%s was bad and is %s when tested again (%s): the test is flaky, or what it tests is", name(culprit), t.Mark, t.Reason)
+		return nil
+	}
+	var good []string
 	for _, hash := range culprit.Parents {
 		p, err := b.tree.Resolve(ctx, hash)
 		if err != nil {
 			return err
 		}
-		want[hash] = Good
-		again = append(again, p)
-	}
-	for _, c := range again {
-		t, err := b.test(ctx, c, RoleConfirm, 1)
+		t, err := b.test(ctx, p, RoleConfirm, 1)
 		if err != nil {
 			return err
 		}
-		if t.Mark != want[c.Hash] {
-			b.result.Unclear = fmt.Sprintf("%s was to be %s and is %s when tested again (%s): the test is flaky, or what it tests is", name(c), want[c.Hash], t.Mark, t.Reason)
-			return b.end()
+		switch t.Mark {
+		case Bad:
+			b.result.Unclear = fmt.Sprintf("%s is bad, but so is its parent %s (%s): the test is flaky, or the symptom was there before the good end too", name(culprit), name(p), t.Reason)
+			return nil
+		case Good:
+			good = append(good, hash)
 		}
 	}
-	b.result.Culprit, b.result.Parents = &culprit, culprit.Parents
-	return b.end()
+	b.result.Culprit, b.result.Parents = &culprit, good
+	return nil
 }
 
 func (b *bisection) end() error {

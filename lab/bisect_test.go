@@ -275,3 +275,27 @@ func TestBisectRefusesEndsThatAreNot(t *testing.T) {
 		t.Errorf("both good: %+v, %v", b, err)
 	}
 }
+
+// TestBisectOfASymptomOlderThanGood: a side branch was cut where the symptom
+// was, before it went away on the main line. Its first commit looks guilty, but
+// what it was cut from has the symptom too.
+func TestBisectOfASymptomOlderThanGood(t *testing.T) {
+	r := newSmallRepo(t)
+	r.commit("old", "broken")
+	r.git("branch", "side")
+	r.commit("repaired", "fine")
+	r.git("checkout", "-q", "side")
+	r.write("doc", "text")
+	r.git("add", ".")
+	r.git("commit", "-q", "-m", "on the side")
+	r.git("checkout", "-q", "main")
+	r.git("merge", "-q", "--no-commit", "side")
+	r.commit("merge", "broken")
+	b, err := testLab(t).Bisect(t.Context(), r.options(r.commits[2], "main"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Culprit != nil || !strings.Contains(b.Unclear, "so is its parent "+r.commits[1][:12]) {
+		t.Errorf("culprit %+v, unclear %q", b.Culprit, b.Unclear)
+	}
+}

@@ -79,21 +79,23 @@ func (p *pack) gather(ctx context.Context, s Spec) error {
 	if err != nil {
 		return err
 	}
-	parent, err := tree.Resolve(ctx, p.found.Parents[0])
-	if err != nil {
-		return err
+	before := p.found.Good[0] // where no parent could be judged
+	if len(p.found.Parents) > 0 {
+		if before, err = tree.Resolve(ctx, p.found.Parents[0]); err != nil {
+			return err
+		}
 	}
-	if p.good, err = p.run(bundle.RoleGood, parent.Hash); err != nil {
+	if p.good, err = p.run(bundle.RoleGood, before.Hash); err != nil {
 		return err
 	}
 	if p.bad, err = p.run(bundle.RoleBad, p.found.Culprit.Hash); err != nil {
 		return err
 	}
 	p.describe(s, g)
-	if err := p.kernel(ctx, tree, bundle.RoleGood, parent, s); err != nil {
+	if err := p.kernel(ctx, tree, bundle.RoleGood, before, p.good, s); err != nil {
 		return err
 	}
-	if err := p.kernel(ctx, tree, bundle.RoleBad, *p.found.Culprit, s); err != nil {
+	if err := p.kernel(ctx, tree, bundle.RoleBad, *p.found.Culprit, p.bad, s); err != nil {
 		return err
 	}
 	var initramfs bytes.Buffer
@@ -136,8 +138,8 @@ func (p *pack) describe(s Spec, g *guest) {
 	m.Host = host()
 }
 
-// kernel adds a kernel and how it was made.
-func (p *pack) kernel(ctx context.Context, tree *kernel.Tree, role string, c kernel.Commit, s Spec) error {
+// kernel adds the kernel that a trial was made with, and how it was built.
+func (p *pack) kernel(ctx context.Context, tree *kernel.Tree, role string, c kernel.Commit, tried Trial, s Spec) error {
 	t, err := p.build(ctx, tree, c, s)
 	if err != nil {
 		return err
@@ -145,6 +147,9 @@ func (p *pack) kernel(ctx context.Context, tree *kernel.Tree, role string, c ker
 	k := bundle.Kernel{Role: role, Commit: c.Hash, Title: c.Title, Release: t.Kernel.Release, Compiler: t.Kernel.Compiler}
 	if t.Failure != nil {
 		return fmt.Errorf("%s does not build any more: %s", short(c.Hash), t.Detail)
+	}
+	if t.Kernel.Digest != tried.Kernel.Digest {
+		return fmt.Errorf("%s builds to another kernel than the one that was tested: did the compiler change? Remove %s to begin again", short(c.Hash), p.found.Dir)
 	}
 	dir := path.Join("kernels", role)
 	add := func(name, source string) string {
