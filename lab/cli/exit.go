@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -67,6 +68,8 @@ func code(ctx context.Context, err error) (int, string) {
 		return int(o), ""
 	case errors.As(err, &u):
 		return ExitUsage, u.text
+	case strings.HasPrefix(err.Error(), "No help topic for"): // urfave's, which has no type of its own
+		return ExitUsage, err.Error()
 	case errors.As(err, &stop), errors.As(context.Cause(ctx), &stop):
 		if s, ok := stop.signal.(syscall.Signal); ok {
 			return 128 + int(s), "stopped: " + s.String()
