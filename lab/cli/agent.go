@@ -41,7 +41,7 @@ func agentBinary(ctx context.Context, l *lab.Lab) (string, error) {
 	_, here, _, _ := runtime.Caller(0)
 	source := filepath.Dir(filepath.Dir(filepath.Dir(here)))
 	if _, err := os.Stat(filepath.Join(source, "go.mod")); err != nil {
-		return "", fmt.Errorf("%s is linked dynamically and cannot be the guest's /init: build lab with CGO_ENABLED=0 go build", self)
+		return "", fmt.Errorf("%s is linked dynamically and cannot be the guest's /init: install lab with CGO_ENABLED=0 go install", self)
 	}
 	if l.Progress.Live != nil {
 		l.Progress.Live("building a static lab for the guest")
