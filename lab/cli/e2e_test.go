@@ -228,7 +228,7 @@ func testBundle(t *testing.T, home string, d demoResult) {
 			t.Errorf("%s: %s", what, stderr)
 		}
 	}
-	left, err := filepath.Glob(filepath.Join(empty, ".cache/lab/quarantine/*"))
+	left, err := filepath.Glob(filepath.Join(empty, ".cache/lab/quarantine/bundle-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left in quarantine: %v, %v", left, err)
 	}
