@@ -75,11 +75,20 @@ func Judge(t Trial, s Symptom) Verdict {
 		return judgeBuild(t)
 	case SymptomBoot:
 		return judgeBoot(t)
-	case SymptomCrash:
-		return judgeCrash(t, s)
-	default:
-		return judgeTest(t, s)
 	}
+	switch t.End {
+	case EndBuild, EndBuilt, EndBoot, EndSetup:
+		return unjudged(t)
+	}
+	if s.BadMatch != "" {
+		if line, where, ok := t.find(s.BadMatch); ok {
+			return Verdict{Bad, matched(where, line)}
+		}
+	}
+	if s.Kind == SymptomCrash {
+		return judgeCrash(t, s)
+	}
+	return judgeTest(t, s)
 }
 
 func judgeBuild(t Trial) Verdict {
@@ -99,21 +108,13 @@ func judgeBoot(t Trial) Verdict {
 	return Verdict{Good, "reaches userspace"}
 }
 
+// judgeCrash judges a test that ran and showed no BadMatch.
 func judgeCrash(t Trial, s Symptom) Verdict {
 	switch t.End {
-	case EndBuild, EndBuilt, EndBoot, EndSetup:
-		return unjudged(t)
-	}
-	if s.BadMatch != "" {
-		if line, where, ok := t.find(s.BadMatch); ok {
-			return Verdict{Bad, matched(where, line)}
-		}
-		if t.End == EndCrash {
+	case EndCrash:
+		if s.BadMatch != "" {
 			return Verdict{Skip, "crashed differently: " + t.Detail}
 		}
-	}
-	switch t.End {
-	case EndCrash:
 		return Verdict{Bad, "crashed: " + t.Detail}
 	case EndTimeout:
 		return Verdict{Skip, "no crash, but the test ran out of time"}
@@ -121,16 +122,8 @@ func judgeCrash(t Trial, s Symptom) Verdict {
 	return Verdict{Good, "no crash; the test ended with " + t.status()}
 }
 
+// judgeTest judges a test that ran and showed no BadMatch.
 func judgeTest(t Trial, s Symptom) Verdict {
-	switch t.End {
-	case EndBuild, EndBuilt, EndBoot, EndSetup:
-		return unjudged(t)
-	}
-	if s.BadMatch != "" {
-		if line, where, ok := t.find(s.BadMatch); ok {
-			return Verdict{Bad, matched(where, line)}
-		}
-	}
 	if t.End == EndCrash {
 		return Verdict{Skip, "the kernel died during the test (to hunt that: --symptom crash): " + t.Detail}
 	}

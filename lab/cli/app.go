@@ -66,8 +66,6 @@ Begin with:  lab doctor            what this machine has and lacks
 		ErrWriter:                 stderr,
 		EnableBashCompletion:      true,
 		DisableSliceFlagSeparator: true,
-		Suggest:                   false,
-		HideHelpCommand:           false,
 		ExitErrHandler:            func(*cli.Context, error) {}, // codes are mapped in one place: see code
 		OnUsageError:              onUsageError,
 		Flags: []cli.Flag{
@@ -87,14 +85,14 @@ Begin with:  lab doctor            what this machine has and lacks
 		},
 	}
 	for _, c := range app.Commands {
-		close1(c)
+		closeTraps(c)
 	}
 	return app
 }
 
-// close1 shuts urfave's traps for a command and its subcommands: usage errors
+// closeTraps shuts urfave's traps for a command and its subcommands: usage errors
 // are ours, and so is the end of every help text.
-func close1(c *cli.Command) {
+func closeTraps(c *cli.Command) {
 	c.OnUsageError = onUsageError
 	c.Description = strings.TrimSpace(c.Description + "\n\n" + exitStatus)
 	if len(c.Subcommands) == 0 {
@@ -108,7 +106,7 @@ func close1(c *cli.Command) {
 		return cli.ShowSubcommandHelp(ctx)
 	}
 	for _, sub := range c.Subcommands {
-		close1(sub)
+		closeTraps(sub)
 	}
 }
 

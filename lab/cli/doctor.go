@@ -106,7 +106,7 @@ func healthText(h lab.Health) string {
 	for _, t := range h.Tools {
 		if t.Purpose != purpose {
 			purpose = t.Purpose
-			fmt.Fprintf(&b, "\nto %s\n", strings.TrimPrefix(purpose, "to "))
+			fmt.Fprintf(&b, "\nto %s\n", purpose)
 		}
 		detail := t.Path
 		if t.Path == "" && t.Package != "" {

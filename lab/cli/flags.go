@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -94,7 +95,7 @@ func applySpecFile(c *cli.Context) ([]string, error) {
 		return nil, fmt.Errorf("read spec %s: %w", name, err)
 	}
 	var command []string
-	for _, key := range slices.Sorted(mapKeys(values)) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
 		node := values[key]
 		list, err := scalars(&node)
 		if err != nil {
@@ -116,16 +117,6 @@ func applySpecFile(c *cli.Context) ([]string, error) {
 		}
 	}
 	return command, nil
-}
-
-func mapKeys[V any](m map[string]V) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // scalars gives a YAML scalar, or a list of them, as strings.
