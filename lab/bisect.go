@@ -174,7 +174,7 @@ func (b *bisection) pin(ctx context.Context, key string) error {
 			return fmt.Errorf("the bisect in %s is another one (other ends, test, image or config): give --dir another folder, or remove that one to begin again", b.journal.dir)
 		}
 		b.result.Images = old[0].Images
-		b.Progress.line("going on with the bisect in %s: %s done before", b.journal.dir, plural(b.journal.count(), "test"))
+		b.Progress.Say("going on with the bisect in %s: %s done before", b.journal.dir, plural(b.journal.count(), "test"))
 	}
 	if b.spec.needsGuest() {
 		var err error
@@ -192,7 +192,7 @@ func (b *bisection) pin(ctx context.Context, key string) error {
 // verifyEnds tests that good is good and bad is bad. Where one is not, there
 // is nothing to search, and Unclear says what was seen.
 func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
-	b.Progress.line("%d commits between %s and %s; checking both ends first", b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
+	b.Progress.Say("%d commits between %s and %s; checking both ends first", b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
 	for _, c := range b.result.Good {
 		if ok, err := b.verifyEnd(ctx, c, Good); !ok {
 			return false, err
@@ -202,7 +202,7 @@ func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
 }
 
 func (b *bisection) verifyEnd(ctx context.Context, c kernel.Commit, want Mark) (bool, error) {
-	b.Progress.line("the %s end: %s", want, name(c))
+	b.Progress.Say("the %s end: %s", want, name(c))
 	t, err := b.test(ctx, c, RoleEnd, b.result.Range)
 	if err != nil {
 		return false, err
@@ -230,7 +230,7 @@ func (b *bisection) search(ctx context.Context, commits []kernel.Commit) error {
 			return b.conclude(ctx, commits, step)
 		}
 		c := commits[step.Test]
-		b.Progress.line("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), step.Why,
+		b.Progress.Say("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), step.Why,
 			plural(step.Left, "commit"), b.result.Range, plural(step.Steps, "test"), seconds(time.Since(b.start)))
 		t, err := b.test(ctx, c, RoleStep, step.Left)
 		if err != nil {
@@ -280,7 +280,7 @@ func (b *bisection) conclude(ctx context.Context, commits []kernel.Commit, step 
 		return b.end()
 	}
 	culprit := commits[step.Culprit]
-	b.Progress.line("the first bad commit would be %s; testing it and its %s again", name(culprit), plural(len(culprit.Parents), "parent"))
+	b.Progress.Say("the first bad commit would be %s; testing it and its %s again", name(culprit), plural(len(culprit.Parents), "parent"))
 	if err := b.confirm(ctx, culprit); err != nil {
 		return err
 	}

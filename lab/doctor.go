@@ -181,7 +181,7 @@ func (l *Lab) InstallMissing(ctx context.Context, h Health) error {
 		if len(args) == 0 {
 			continue
 		}
-		l.Progress.line("%s", strings.Join(args, " "))
+		l.Progress.Say("%s", strings.Join(args, " "))
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := cmd.CombinedOutput(); err != nil {

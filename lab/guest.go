@@ -92,20 +92,20 @@ func (l *Lab) image(ctx context.Context, store *oci.Store, s Spec, load Load, pi
 var epoch = time.Unix(0, 0).UTC()
 
 func (l *Lab) pull(ctx context.Context, store *oci.Store, s Spec, load Load) (oci.Image, error) {
-	l.Progress.live("pulling %s", load.Reference)
-	defer l.Progress.live("")
+	l.Progress.Show("pulling %s", load.Reference)
+	defer l.Progress.Show("")
 	img, err := store.Pull(ctx, load.Reference, oci.PullOptions{
 		Platform:  s.Platform,
 		PlainHTTP: s.PlainHTTP,
 		Progress: func(done, total int64) {
-			l.Progress.live("pulling %s: %s", load.Reference, bytesOf(done, total))
+			l.Progress.Show("pulling %s: %s", load.Reference, bytesOf(done, total))
 		},
-		Notice: func(text string) { l.Progress.line("%s", text) },
+		Notice: func(text string) { l.Progress.Say("%s", text) },
 	})
 	if err != nil {
 		return oci.Image{}, err
 	}
-	l.Progress.line("image %s is %s", load.Reference, img.Pin.Digest)
+	l.Progress.Say("image %s is %s", load.Reference, img.Pin.Digest)
 	return img, nil
 }
 
@@ -139,8 +139,8 @@ func container(name string, img oci.Image) (disk.Container, error) {
 
 func (l *Lab) writeDisk(ctx context.Context, spec disk.Spec, path string) (disk.Image, error) {
 	start := time.Now()
-	l.Progress.live("writing the guest disk")
-	defer l.Progress.live("")
+	l.Progress.Show("writing the guest disk")
+	defer l.Progress.Show("")
 	if path != "" {
 		return disk.Build(ctx, path, spec)
 	}
@@ -150,7 +150,7 @@ func (l *Lab) writeDisk(ctx context.Context, spec disk.Spec, path string) (disk.
 	}
 	d, cached, err := disk.Cached(ctx, dir, spec)
 	if err == nil && !cached {
-		l.Progress.line("guest disk written in %s", seconds(time.Since(start)))
+		l.Progress.Say("guest disk written in %s", seconds(time.Since(start)))
 	}
 	return d, err
 }

@@ -39,13 +39,15 @@ type Progress struct {
 	Live func(string) // how far the present step is; replaces the last; "" clears it
 }
 
-func (p Progress) line(format string, args ...any) {
+// Say tells a line worth keeping.
+func (p Progress) Say(format string, args ...any) {
 	if p.Line != nil {
 		p.Line(fmt.Sprintf(format, args...))
 	}
 }
 
-func (p Progress) live(format string, args ...any) {
+// Show tells how far the present step is.
+func (p Progress) Show(format string, args ...any) {
 	if p.Live != nil {
 		p.Live(fmt.Sprintf(format, args...))
 	}

@@ -46,8 +46,8 @@ func (l *Lab) WriteBundle(ctx context.Context, found Bisection, o BisectOptions,
 	if found.Culprit == nil {
 		return fmt.Errorf("write bundle %s: there is no first bad commit to tell of", path)
 	}
-	l.Progress.live("writing %s", path)
-	defer l.Progress.live("")
+	l.Progress.Show("writing %s", path)
+	defer l.Progress.Show("")
 	p := &pack{Lab: l, found: found}
 	if err := p.gather(ctx, o.Spec); err != nil {
 		return fmt.Errorf("write bundle %s: %w", path, err)

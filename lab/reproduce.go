@@ -63,8 +63,8 @@ func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (R
 		return Reproduction{}, err
 	}
 	defer leave()
-	l.Progress.live("verifying %s", file)
-	defer l.Progress.live("")
+	l.Progress.Show("verifying %s", file)
+	defer l.Progress.Show("")
 	b, err := bundle.Open(ctx, file, filepath.Join(dir, "members"))
 	if err != nil {
 		return Reproduction{}, err
@@ -75,7 +75,7 @@ func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (R
 		return Reproduction{}, err
 	}
 	m := b.Manifest
-	l.Progress.line("verified: %d members, made by lab %s with QEMU %s", len(m.Members), m.Lab, m.Machine.QEMU)
+	l.Progress.Say("verified: %d members, made by lab %s with QEMU %s", len(m.Members), m.Lab, m.Machine.QEMU)
 
 	r := Reproduction{Outcome: Same, Manifest: m}
 	for _, role := range []string{bundle.RoleGood, bundle.RoleBad} {
@@ -84,7 +84,7 @@ func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (R
 			return Reproduction{}, err
 		}
 		r.Runs = append(r.Runs, run)
-		l.Progress.line("  %s: %s (recorded: %s)", run.Mark, run.Reason, run.Recorded.Verdict)
+		l.Progress.Say("  %s: %s (recorded: %s)", run.Mark, run.Reason, run.Recorded.Verdict)
 		if run.Outcome == Different || r.Outcome == Same {
 			r.Outcome = run.Outcome
 		}
@@ -167,7 +167,7 @@ func (l *Lab) rerun(ctx context.Context, b *bundle.Bundle, disk, role string, o 
 	machine.Cmdline = cmdline(m.Machine.Cmdline)
 	machine.Disks = []qemu.Disk{{Path: disk}}
 	machine.Clock = m.Machine.Clock
-	l.Progress.live("booting the %s kernel, %s", role, r.Kernel)
+	l.Progress.Show("booting the %s kernel, %s", role, r.Kernel)
 	if err := boot(ctx, machine, time.Duration(m.Machine.BootTimeout), m.Test.Timeout, &t); err != nil {
 		return Rerun{}, err
 	}

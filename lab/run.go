@@ -90,8 +90,8 @@ func (l *Lab) readyMade(ctx context.Context, path string) (kernel.Kernel, error)
 	if !isPackage(path) {
 		return kernel.FromFile(path)
 	}
-	l.Progress.live("unpacking %s", filepath.Base(path))
-	defer l.Progress.live("")
+	l.Progress.Show("unpacking %s", filepath.Base(path))
+	defer l.Progress.Show("")
 	return kernel.FromPackage(ctx, l.Cache, path)
 }
 
@@ -110,8 +110,8 @@ func isPackage(path string) bool {
 }
 
 func (l *Lab) openTree(ctx context.Context, repo string) (*kernel.Tree, error) {
-	l.Progress.live("opening %s", repo)
-	defer l.Progress.live("")
+	l.Progress.Show("opening %s", repo)
+	defer l.Progress.Show("")
 	return kernel.OpenTree(ctx, l.Cache, repo)
 }
 
@@ -123,19 +123,19 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, s S
 		return Trial{}, err
 	}
 	start := time.Now()
-	defer l.Progress.live("")
-	l.Progress.live("building %s", short(c.Hash))
+	defer l.Progress.Show("")
+	l.Progress.Show("building %s", short(c.Hash))
 	k, failure, cached, err := tree.Build(ctx, c.Hash, kernel.BuildOptions{
 		Fragments: fragments,
 		Jobs:      s.Kernel.Jobs,
 		Progress: func(line string, objects, total int) {
 			switch {
 			case objects == 0 && strings.HasPrefix(line, "waiting"):
-				l.Progress.live("%s", line)
+				l.Progress.Show("%s", line)
 			case total > 0:
-				l.Progress.live("building %s: %d of about %d objects, %s", short(c.Hash), objects, total, seconds(time.Since(start)))
+				l.Progress.Show("building %s: %d of about %d objects, %s", short(c.Hash), objects, total, seconds(time.Since(start)))
 			default:
-				l.Progress.live("building %s: %d objects, %s", short(c.Hash), objects, seconds(time.Since(start)))
+				l.Progress.Show("building %s: %d objects, %s", short(c.Hash), objects, seconds(time.Since(start)))
 			}
 		},
 	})
@@ -150,7 +150,7 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, s S
 	}
 	if lost := strings.Join(k.Missing, "\n  "); lost != l.lost {
 		if l.lost = lost; lost != "" {
-			l.Progress.line("config: %s of what was asked for did not survive in %s:\n  %s", plural(len(k.Missing), "symbol"), short(c.Hash), lost)
+			l.Progress.Say("config: %s of what was asked for did not survive in %s:\n  %s", plural(len(k.Missing), "symbol"), short(c.Hash), lost)
 		}
 	}
 	return t, nil
@@ -179,8 +179,8 @@ func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
 	m.Kernel, m.Initrd, m.Cmdline = t.Kernel.Image, initrd, cmdline(s.Machine.Cmdline)
 	m.Disks = []qemu.Disk{{Path: g.disk.Path}}
 	m.Clock = g.test.Epoch
-	l.Progress.live("booting %s", t.Kernel.Release)
-	defer l.Progress.live("")
+	l.Progress.Show("booting %s", t.Kernel.Release)
+	defer l.Progress.Show("")
 	before := *t
 	if err := boot(ctx, m, s.Machine.BootTimeout, s.Test.Timeout, t); err != nil || accel.Name != "kvm" || accel.Proof == qemu.ProofLinux {
 		return err
@@ -199,7 +199,7 @@ func (l *Lab) proveKVM(ctx context.Context, m qemu.Machine, s Spec, before Trial
 	}
 	learned := qemu.Accel{Name: "kvm", Reason: "a Linux booted with it", Proof: qemu.ProofLinux, Tried: time.Now().UTC()}
 	if t.End == EndBoot {
-		l.Progress.line("%s does not boot with KVM (%s): trying without", t.Kernel.Release, t.Detail)
+		l.Progress.Say("%s does not boot with KVM (%s): trying without", t.Kernel.Release, t.Detail)
 		m.Accel = "tcg"
 		if err := boot(ctx, m, s.Machine.BootTimeout, s.Test.Timeout, &before); err != nil {
 			return err
@@ -257,8 +257,8 @@ func (l *Lab) Accelerator(ctx context.Context, binary string, refresh bool) (qem
 	if err != nil {
 		return qemu.Accel{}, err
 	}
-	l.Progress.live("checking whether KVM works here")
-	defer l.Progress.live("")
+	l.Progress.Show("checking whether KVM works here")
+	defer l.Progress.Show("")
 	return qemu.Accelerator(ctx, dir, qemu.ProbeOptions{Binary: binary, Refresh: refresh})
 }
 

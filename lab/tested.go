@@ -39,7 +39,7 @@ type Tested struct {
 // bytes, or by a trial. It is in the journal before anybody acts on it.
 func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left int) (Tested, error) {
 	if t := b.journal.tested(c.Hash, role); t != nil {
-		b.Progress.line("  %s, as tested before: %s", t.Mark, t.Reason)
+		b.Progress.Say("  %s, as tested before: %s", t.Mark, t.Reason)
 		return *t, nil
 	}
 	t, err := b.build(ctx, b.tree, c, b.spec)
@@ -65,7 +65,7 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 	if err := b.journal.add(record{Event: "verdict", Tested: &r}); err != nil {
 		return Tested{}, err
 	}
-	b.Progress.line("  %s: %s (%s)", r.Mark, r.Reason, r.took())
+	b.Progress.Say("  %s: %s (%s)", r.Mark, r.Reason, r.took())
 	return r, nil
 }
 

@@ -43,10 +43,8 @@ func agentBinary(ctx context.Context, l *lab.Lab) (string, error) {
 	if _, err := os.Stat(filepath.Join(source, "go.mod")); err != nil {
 		return "", fmt.Errorf("%s is linked dynamically and cannot be the guest's /init: install lab with CGO_ENABLED=0 go install", self)
 	}
-	if l.Progress.Live != nil {
-		l.Progress.Live("building a static lab for the guest")
-		defer l.Progress.Live("")
-	}
+	l.Progress.Show("building a static lab for the guest")
+	defer l.Progress.Show("")
 	return path, buildStatic(ctx, source, path)
 }
 

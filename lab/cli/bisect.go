@@ -65,8 +65,8 @@ func runBisect(c *cli.Context, o lab.BisectOptions, bundle string) error {
 		if err := l.WriteBundle(c.Context, b, o, bundle); err != nil {
 			return err
 		}
-		if abs, err := filepath.Abs(bundle); err == nil && l.Progress.Line != nil {
-			l.Progress.Line(fmt.Sprintf("bundle written: %s; rerun it with: lab reproduce %s", abs, bundle))
+		if abs, err := filepath.Abs(bundle); err == nil {
+			l.Progress.Say("bundle written: %s; rerun it with: lab reproduce %s", abs, bundle)
 		}
 	}
 	if c.Bool("json") {

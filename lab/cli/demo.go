@@ -66,17 +66,7 @@ func (t *teller) chapter(format string, args ...any) {
 	t.say(fmt.Sprintf("[%d/6, %s] ", t.n, time.Since(t.start).Round(time.Second)) + fmt.Sprintf(format, args...))
 }
 
-func (t *teller) say(s string) {
-	if t.l.Progress.Line != nil {
-		t.l.Progress.Line(s)
-	}
-}
-
-func (t *teller) live(s string) {
-	if t.l.Progress.Live != nil {
-		t.l.Progress.Live(s)
-	}
-}
+func (t *teller) say(s string) { t.l.Progress.Say("%s", s) }
 
 func runDemo(c *cli.Context) error {
 	t := &teller{l: theLab(c), start: time.Now()}
@@ -166,9 +156,9 @@ func (t *teller) history(ctx context.Context) (demo.Repo, error) {
 	}
 	t.say("source: " + source)
 	repo, err := demo.History(ctx, filepath.Join(t.l.Cache, "demo"), source, func(done, total int64, what string) {
-		t.live(fmt.Sprintf("%s: %d %%", what, 100*done/max(total, 1)))
+		t.l.Progress.Show("%s: %d %%", what, 100*done/max(total, 1))
 	})
-	t.live("")
+	t.l.Progress.Show("")
 	if err == nil {
 		t.say(fmt.Sprintf("history: %d commits in %s", repo.Commits, repo.Dir))
 	}

@@ -102,12 +102,9 @@ func markCode(m lab.Mark) int {
 // showOutput tells on stderr what the test or the kernel said last, where the
 // verdict makes one ask.
 func showOutput(l *lab.Lab, t lab.Trial, v lab.Verdict) {
-	if l.Progress.Line == nil {
-		return
-	}
 	show := func(what string, data []byte) {
 		for _, line := range lastLines(data, 20) {
-			l.Progress.Line(what + ": " + line)
+			l.Progress.Say("%s: %s", what, line)
 		}
 	}
 	show("stdout", t.Result.Stdout)
@@ -120,7 +117,7 @@ func showOutput(l *lab.Lab, t lab.Trial, v lab.Verdict) {
 		show("console", t.Console)
 	}
 	if t.Failure != nil {
-		l.Progress.Line("build log: " + t.Failure.Log)
+		l.Progress.Say("build log: %s", t.Failure.Log)
 	}
 }
 
