@@ -51,8 +51,9 @@ func (n *inode) setHeader(h *tar.Header) error {
 }
 
 // setContent gives a file that is no directory what it consists of.
-func (w *Writer) setContent(n *inode, h *tar.Header, r io.Reader) error {
+func (w *Writer) setContent(n *inode, ino uint32, h *tar.Header, r io.Reader) error {
 	first := w.out.next
+	w.extents.reset(inodeSeed(w.seed, ino))
 	var err error
 	switch n.mode & modeType {
 	case modeRegular:
@@ -93,7 +94,6 @@ func (w *Writer) setData(n *inode, size int64, r io.Reader) error {
 		return fmt.Errorf("file of %d bytes: ext4 holds up to %d", size, maxFileSize)
 	}
 	n.size = size
-	w.extents.reset()
 	logical := uint32(0)
 	for left := size; left > 0; {
 		room, err := w.out.room()

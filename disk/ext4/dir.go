@@ -60,8 +60,10 @@ func direntKind(mode uint16) uint8 {
 	return 0
 }
 
-// direntBlock fills one directory block. The last entry of a block reaches to its
-// end.
+// direntBlockSize is what the entries of a directory block may take.
+const direntBlockSize = blockSize - direntTail
+
+// direntBlock fills one directory block. The last entry reaches to the tail.
 type direntBlock struct {
 	b    [blockSize]byte
 	used int
@@ -77,8 +79,12 @@ func (d *direntBlock) add(e dirent) {
 	d.last, d.used = d.used, d.used+e.size()
 }
 
-func (d *direntBlock) bytes() []byte {
-	binary.LittleEndian.PutUint16(d.b[d.last+4:], uint16(blockSize-d.last))
+// bytes is the finished block, for the directory whose inode has this seed.
+func (d *direntBlock) bytes(seed uint32) []byte {
+	binary.LittleEndian.PutUint16(d.b[d.last+4:], uint16(direntBlockSize-d.last))
+	tail := d.b[direntBlockSize:]
+	dirent{kind: direntTailKind}.encode(tail, direntTail)
+	binary.LittleEndian.PutUint32(tail[8:], checksum(seed, d.b[:direntBlockSize]))
 	return d.b[:]
 }
 
@@ -105,10 +111,10 @@ func (w *Writer) writeDirectory(n *inode) error {
 		total += dirent{name: name}.size()
 	}
 
-	w.extents.reset()
-	blocks := dirBlocks{w: w}
+	blocks := dirBlocks{w: w, seed: inodeSeed(w.seed, d.ino)}
+	w.extents.reset(blocks.seed)
 	var err error
-	if total <= blockSize {
+	if total <= direntBlockSize {
 		w.dirBlock.reset()
 		for _, e := range dots {
 			w.dirBlock.add(e)
@@ -116,7 +122,7 @@ func (w *Writer) writeDirectory(n *inode) error {
 		for _, name := range slices.Sorted(maps.Keys(d.entries)) {
 			w.dirBlock.add(w.dirent(name, d.entries[name]))
 		}
-		err = blocks.append(w.dirBlock.bytes())
+		err = blocks.append(w.dirBlock.bytes(blocks.seed))
 	} else {
 		n.flags |= flagIndex
 		err = w.writeHashed(&blocks, d, dots)
@@ -127,7 +133,7 @@ func (w *Writer) writeDirectory(n *inode) error {
 	if d.ino == w.lostFound {
 		for blocks.n < lostFoundBlocks {
 			w.dirBlock.reset()
-			if err := blocks.append(w.dirBlock.bytes()); err != nil {
+			if err := blocks.append(w.dirBlock.bytes(blocks.seed)); err != nil {
 				return err
 			}
 		}
@@ -142,8 +148,9 @@ func (w *Writer) dirent(name string, ino uint32) dirent {
 
 // dirBlocks appends the blocks of one directory.
 type dirBlocks struct {
-	w *Writer
-	n uint32
+	w    *Writer
+	seed uint32 // of the directory's checksums
+	n    uint32
 }
 
 func (d *dirBlocks) append(b []byte) error {

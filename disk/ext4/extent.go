@@ -13,9 +13,9 @@ type extent struct {
 const (
 	maxExtent     = 32768
 	extentMagic   = 0xf30a
-	extentSize    = 12                // of a header, an extent and an index entry alike
-	rootExtents   = 60/extentSize - 1 // that an inode holds
-	blockExtents  = (blockSize - extentSize) / extentSize
+	extentSize    = 12                               // of a header, an extent and an index entry alike
+	rootExtents   = 60/extentSize - 1                // that an inode holds
+	blockExtents  = (blockSize-4)/extentSize - 1     // that a block holds, with a checksum behind them
 	maxFileBlocks = 1<<32 - 1                        // block numbers in a file are 32 bits
 	maxFileSize   = int64(maxFileBlocks) * blockSize // 16 TiB
 )
@@ -25,12 +25,14 @@ const (
 // ever so many holes needs one block of memory for each level of its tree.
 type extentTree struct {
 	out    *output
+	seed   uint32     // of the checksums of its nodes
 	blocks uint32     // blocks of data and nodes
 	levels [][]extent // levels[0] extents, above them the nodes below, as (logical, physical) pairs
 }
 
-func (t *extentTree) reset() {
-	t.blocks = 0
+// reset begins the tree of another file, whose inode has this seed.
+func (t *extentTree) reset(seed uint32) {
+	t.seed, t.blocks = seed, 0
 	for i := range t.levels {
 		t.levels[i] = t.levels[i][:0]
 	}
@@ -78,7 +80,9 @@ func (t *extentTree) push(level int, e extent) error {
 // flush writes a level's entries as a node.
 func (t *extentTree) flush(level int) error {
 	node := make([]byte, blockSize)
-	encodeExtents(node, t.levels[level], level)
+	end := extentSize * (1 + blockExtents)
+	encodeExtents(node[:end], t.levels[level], level)
+	binary.LittleEndian.PutUint32(node[end:], checksum(t.seed, node[:end]))
 	block, err := t.out.append(node)
 	if err != nil {
 		return err

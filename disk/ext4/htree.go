@@ -19,8 +19,8 @@ const (
 
 	rootHead    = 32 // bytes before the entries of the root
 	nodeHead    = 8
-	rootEntries = (blockSize - rootHead) / 8
-	nodeEntries = (blockSize - nodeHead) / 8
+	rootEntries = (blockSize - rootHead - indexTail) / 8
+	nodeEntries = (blockSize - nodeHead - indexTail) / 8
 )
 
 // hashed is a directory entry in the order of the tree.
@@ -66,14 +66,14 @@ func (w *Writer) writeHashed(blocks *dirBlocks, d *directory, dots []dirent) err
 	root[28] = hashHalfMD4
 	root[29] = 8 // length of this information
 	if nodes == 0 {
-		encodeIndex(root[rootHead:], index)
+		encodeIndex(root, rootHead, index, blocks.seed)
 	} else {
 		root[30] = 1 // levels between root and leaves
 		var upper []leaf
 		for i := range nodes {
 			upper = append(upper, leaf{index[i*nodeEntries].hash, uint32(1 + i)})
 		}
-		encodeIndex(root[rootHead:], upper)
+		encodeIndex(root, rootHead, upper, blocks.seed)
 	}
 	if err := blocks.append(root); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (w *Writer) writeHashed(blocks *dirBlocks, d *directory, dots []dirent) err
 		for part := range slices.Chunk(index, nodeEntries) {
 			node := make([]byte, blockSize)
 			dirent{}.encode(node, blockSize)
-			encodeIndex(node[nodeHead:], part)
+			encodeIndex(node, nodeHead, part, blocks.seed)
 			if err := blocks.append(node); err != nil {
 				return err
 			}
@@ -93,7 +93,7 @@ func (w *Writer) writeHashed(blocks *dirBlocks, d *directory, dots []dirent) err
 		for _, e := range list[l.first:l.end] {
 			w.dirBlock.add(e.dirent)
 		}
-		if err := blocks.append(w.dirBlock.bytes()); err != nil {
+		if err := blocks.append(w.dirBlock.bytes(blocks.seed)); err != nil {
 			return err
 		}
 	}
@@ -109,9 +109,9 @@ type entryRange struct {
 // splitLeaves packs sorted entries into as few blocks as they need.
 func splitLeaves(list []hashed) []entryRange {
 	var leaves []entryRange
-	used := blockSize
+	used := direntBlockSize
 	for i, e := range list {
-		if used+e.size() > blockSize {
+		if used+e.size() > direntBlockSize {
 			hash := e.hash
 			if i > 0 && list[i-1].hash == hash {
 				hash |= 1 // goes on from the leaf before
@@ -126,16 +126,22 @@ func splitLeaves(list []hashed) []entryRange {
 	return leaves
 }
 
-// encodeIndex writes index entries: hash and block. The first entry stands for
-// all hashes below the second's, so its hash is the place for limit and count.
-func encodeIndex(b []byte, entries []leaf) {
+// encodeIndex writes index entries behind the head of a block: hash and block.
+// The first entry stands for all hashes below the second's, so its hash is the
+// place for limit and count. The checksum leaves out the entries not in use, and
+// counts the four bytes before and of itself as zero (fs/ext4/namei.c,
+// ext4_dx_csum).
+func encodeIndex(block []byte, head int, entries []leaf, seed uint32) {
 	le := binary.LittleEndian
+	b := block[head : blockSize-indexTail]
 	for i, e := range entries {
 		le.PutUint32(b[8*i:], e.hash)
 		le.PutUint32(b[8*i+4:], e.block)
 	}
 	le.PutUint16(b[0:], uint16(len(b)/8))
 	le.PutUint16(b[2:], uint16(len(entries)))
+	sum := checksum(seed, block[:head+8*len(entries)], zeros[:indexTail])
+	le.PutUint32(block[blockSize-4:], sum)
 }
 
 // hashName is the half-MD4 hash of a name with the file system's seed

@@ -25,7 +25,7 @@ func TestSplitLeaves(t *testing.T) {
 	var list []hashed
 	add := func(hash uint32, n int) {
 		for range n {
-			list = append(list, hashed{hash, 0, dirent{name: strings.Repeat("n", 248)}}) // 16 fill a block
+			list = append(list, hashed{hash, 0, dirent{name: strings.Repeat("n", 244)}}) // 16 fill a block
 		}
 	}
 	add(10, 15)

@@ -55,8 +55,8 @@ type inode struct {
 }
 
 // encode writes the inode into its 256 bytes of the inode table
-// (Documentation/filesystems/ext4/inodes.rst).
-func (n *inode) encode(b []byte, crtime timestamp) {
+// (Documentation/filesystems/ext4/inodes.rst). seed is that of its number.
+func (n *inode) encode(b []byte, crtime timestamp, seed uint32) {
 	le := binary.LittleEndian
 	links := n.links
 	if links > maxLinks {
@@ -89,6 +89,9 @@ func (n *inode) encode(b []byte, crtime timestamp) {
 	le.PutUint32(b[0x90:], crtime.seconds)
 	le.PutUint32(b[0x94:], crtime.extra)
 	copy(b[128+extraIsize:], n.xattrs)
+	sum := checksum(seed, b) // of the inode with a checksum of zero
+	le.PutUint16(b[0x7c:], uint16(sum))
+	le.PutUint16(b[0x82:], uint16(sum>>16))
 }
 
 // timestamp is a time as an inode keeps it: the low 32 bits of the seconds, and

@@ -158,9 +158,15 @@ func (w *Writer) writeBlockBitmaps(g *geometry, groups []group) error {
 			m.fill(0, int64(1+g.descBlocks), true)
 		}
 		m.fill(int64(g.blocks)-first, groupBlocks, true) // past the end
-		groups[i].freeBlocks = uint16(m.zeros())
-		g.freeBlocks += uint32(m.zeros())
-		if err := w.out.put(groups[i].blockBitmap, m[:]); err != nil {
+		d := &groups[i]
+		d.freeBlocks = uint16(m.zeros())
+		g.freeBlocks += uint32(d.freeBlocks)
+		if first >= int64(w.out.next) && i < len(groups)-1 { // the last has an end to be marked
+			d.flags |= groupBlockUninit
+			continue
+		}
+		d.blockSum = uint16(checksum(w.seed, m[:]))
+		if err := w.out.put(d.blockBitmap, m[:]); err != nil {
 			return err
 		}
 	}
@@ -171,7 +177,10 @@ func (w *Writer) writeInodeBitmaps(g *geometry, groups []group) error {
 	ino := uint32(0)
 	for i := range groups {
 		var m bitmap
+		d := &groups[i]
+		d.flags |= groupZeroed
 		m.fill(int64(g.inodesPerGroup), groupInodes, true) // past the end
+		used := uint32(0)                                  // inodes up to the last in use
 		for bit := range g.inodesPerGroup {
 			ino++
 			if ino > w.inodes.last {
@@ -180,14 +189,21 @@ func (w *Writer) writeInodeBitmaps(g *geometry, groups []group) error {
 			n := w.inodes.get(ino)
 			if n.mode != 0 || ino < firstInode {
 				m.set(int(bit))
+				used = bit + 1
 			}
 			if n.mode&modeType == modeDir {
-				groups[i].dirs++
+				d.dirs++
 			}
 		}
-		groups[i].freeInodes = uint16(m.zeros())
-		g.freeInodes += uint32(m.zeros())
-		if err := w.out.put(groups[i].inodeBitmap, m[:]); err != nil {
+		d.freeInodes = uint16(m.zeros())
+		d.unusedInodes = uint16(g.inodesPerGroup - used)
+		g.freeInodes += uint32(d.freeInodes)
+		if used == 0 {
+			d.flags |= groupInodeUninit
+			continue
+		}
+		d.inodeSum = uint16(checksum(w.seed, m[:g.inodesPerGroup/8]))
+		if err := w.out.put(d.inodeBitmap, m[:]); err != nil {
 			return err
 		}
 	}
@@ -205,7 +221,7 @@ func (w *Writer) writeInodes(g geometry, groups []group) error {
 				break
 			}
 			if n := w.inodes.get(first + i); n.mode != 0 {
-				n.encode(b[i*inodeSize:][:inodeSize], crtime)
+				n.encode(b[i*inodeSize:][:inodeSize], crtime, inodeSeed(w.seed, first+i))
 			}
 		}
 		table := groups[(first-1)/g.inodesPerGroup].inodeTable
@@ -220,7 +236,7 @@ func (w *Writer) writeInodes(g geometry, groups []group) error {
 func (w *Writer) writeSupers(g geometry, groups []group) error {
 	descs := make([]byte, g.descBlocks*blockSize)
 	for i := range groups {
-		groups[i].encode(descs[i*descSize:])
+		groups[i].encode(descs[i*descSize:][:descSize], uint32(i), w.seed)
 	}
 	for i := range g.groups {
 		if !hasSuper(i) {

@@ -38,6 +38,12 @@ func (o *output) skipReserved() {
 	}
 }
 
+// upcoming is the block that will be handed out next.
+func (o *output) upcoming() uint32 {
+	o.skipReserved()
+	return o.next
+}
+
 // room is memory for the next blocks: one at least, all in one run. What it holds
 // has no meaning. Blocks of it that have been filled are to be taken.
 func (o *output) room() ([]byte, error) {

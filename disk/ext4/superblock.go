@@ -23,7 +23,7 @@ const (
 )
 
 // Features, by Documentation/filesystems/ext4/super.rst. All of them are older
-// than Linux 3.14, and none needs a journal or a checksum kept.
+// than Linux 3.14, and none needs a journal.
 const (
 	compatExtAttr  = 0x0008 // extended attributes
 	compatDirIndex = 0x0020 // hashed directories
@@ -37,6 +37,7 @@ const (
 	roCompatHugeFile    = 0x0008 // 48 bits of i_blocks
 	roCompatDirNlink    = 0x0020 // a directory may have more than 65000 folders
 	roCompatExtraIsize  = 0x0040 // nanoseconds and more in the large inode
+	roCompatChecksums   = 0x0400 // metadata_csum
 )
 
 // geometry is the shape of the finished file system.
@@ -99,7 +100,7 @@ func (o *Options) encodeSuper(g geometry, group uint32) []byte {
 	le.PutUint16(b[0x5a:], uint16(group))
 	le.PutUint32(b[0x5c:], compatExtAttr|compatDirIndex)
 	le.PutUint32(b[0x60:], incompatFiletype|incompatExtents|incompatFlexBG)
-	le.PutUint32(b[0x64:], roCompatSparseSuper|roCompatLargeFile|roCompatHugeFile|roCompatDirNlink|roCompatExtraIsize)
+	le.PutUint32(b[0x64:], roCompatSparseSuper|roCompatLargeFile|roCompatHugeFile|roCompatDirNlink|roCompatExtraIsize|roCompatChecksums)
 	copy(b[0x68:0x78], o.UUID[:])
 	copy(b[0x78:0x88], o.Label)
 	copy(b[0xec:0xfc], o.HashSeed[:])
@@ -110,6 +111,8 @@ func (o *Options) encodeSuper(g geometry, group uint32) []byte {
 	le.PutUint16(b[0x15e:], extraIsize)      // and a new one wants it
 	le.PutUint32(b[0x160:], 0x0002)          // directory hashes take bytes as unsigned
 	b[0x174] = 4                             // 2^4 groups are one flexible group
+	b[0x175] = checksumCRC32C
+	le.PutUint32(b[0x3fc:], checksum(^uint32(0), b[:0x3fc]))
 	return b
 }
 
@@ -118,9 +121,21 @@ func (o *Options) encodeSuper(g geometry, group uint32) []byte {
 type group struct {
 	blockBitmap, inodeBitmap, inodeTable uint32 // blocks
 	freeBlocks, freeInodes, dirs         uint16
+	unusedInodes                         uint16 // at the end of the table, never yet used
+	flags                                uint16
+	blockSum, inodeSum                   uint16 // of the bitmaps, the lower half
 }
 
-func (d *group) encode(b []byte) {
+// Flags of a group. A bitmap that is not initialized is made up by whoever reads
+// it, and holds nothing but the group's own metadata.
+const (
+	groupInodeUninit = 0x1 // inode bitmap not initialized, no inode in use
+	groupBlockUninit = 0x2 // block bitmap not initialized
+	groupZeroed      = 0x4 // unused inodes are zeros: the kernel need not write them
+)
+
+// encode writes descriptor number i.
+func (d *group) encode(b []byte, i, seed uint32) {
 	le := binary.LittleEndian
 	le.PutUint32(b[0x00:], d.blockBitmap)
 	le.PutUint32(b[0x04:], d.inodeBitmap)
@@ -128,6 +143,12 @@ func (d *group) encode(b []byte) {
 	le.PutUint16(b[0x0c:], d.freeBlocks)
 	le.PutUint16(b[0x0e:], d.freeInodes)
 	le.PutUint16(b[0x10:], d.dirs)
+	le.PutUint16(b[0x12:], d.flags)
+	le.PutUint16(b[0x18:], d.blockSum)
+	le.PutUint16(b[0x1a:], d.inodeSum)
+	le.PutUint16(b[0x1c:], d.unusedInodes)
+	sum := checksum(seed, le.AppendUint32(nil, i), b[:descSize])
+	le.PutUint16(b[0x1e:], uint16(sum))
 }
 
 // unix32 is a time in the superblock: seconds since 1970, as far as they go.

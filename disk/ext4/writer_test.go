@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"os/exec"
@@ -443,6 +444,8 @@ func checkCopies(t *testing.T, r *readFS) {
 			continue
 		}
 		binary.LittleEndian.PutUint16(super[0x5a:], uint16(group))
+		sum := ^crc32.Checksum(super[:0x3fc], crc32.MakeTable(crc32.Castagnoli))
+		binary.LittleEndian.PutUint32(super[0x3fc:], sum)
 		at := r.b[group*groupBlocks*blockSize:]
 		if !bytes.Equal(at[:1024], super) || !bytes.Equal(at[blockSize:][:len(descs)], descs) {
 			t.Errorf("group %d of %d has no good copy of the superblock", group, groups)

@@ -22,7 +22,9 @@ const (
 	xattrEntrySize  = 16
 	xattrInodeArea  = inodeSize - 128 - extraIsize - 4 // behind the magic number
 	xattrHeaderSize = 32                               // of an attribute block
-	xattrMaxRefs    = 1024                             // inodes that share one block
+	xattrRefs       = 4                                // offsets in it
+	xattrChecksum   = 16
+	xattrMaxRefs    = 1024 // inodes that share one block
 	xattrMaxName    = 255
 )
 
@@ -183,7 +185,7 @@ func (x xattr) hash() uint32 {
 	return h
 }
 
-// encodeXattrBlock gives an attribute block with one reference.
+// encodeXattrBlock gives an attribute block with one reference and no checksum.
 func encodeXattrBlock(list []xattr) []byte {
 	le := binary.LittleEndian
 	b := make([]byte, blockSize)
@@ -197,7 +199,7 @@ func encodeXattrBlock(list []xattr) []byte {
 		hash = hash<<16 ^ hash>>16 ^ h
 	}
 	le.PutUint32(b[0:], xattrMagic)
-	le.PutUint32(b[4:], 1) // references
+	le.PutUint32(b[xattrRefs:], 1)
 	le.PutUint32(b[8:], 1) // blocks
 	le.PutUint32(b[12:], hash)
 	encodeXattrs(b[xattrHeaderSize:], xattrHeaderSize, list, true)
@@ -206,6 +208,7 @@ func encodeXattrBlock(list []xattr) []byte {
 
 // xattrBlocks remembers the attribute blocks by content, to share them.
 type xattrBlocks struct {
+	seed      uint32 // of the checksums
 	blocks    []xattrBlock
 	byContent map[[sha256.Size]byte]int // index of the block that still has room
 	byBlock   map[uint32]int            // index of a block by its number
@@ -214,6 +217,7 @@ type xattrBlocks struct {
 type xattrBlock struct {
 	block uint32
 	refs  uint32
+	sum   uint32 // with one reference
 }
 
 // setXattrs gives an inode its attributes.
@@ -246,7 +250,8 @@ func (w *Writer) setXattrs(n *inode, list []xattr) error {
 	return nil
 }
 
-// share gives the block with this content, writing it if there is none.
+// share gives the block with this content, writing it if there is none, with a
+// checksum put into content.
 func (s *xattrBlocks) share(out *output, content []byte) (uint32, error) {
 	sum := sha256.Sum256(content)
 	i, ok := s.byContent[sum]
@@ -254,15 +259,17 @@ func (s *xattrBlocks) share(out *output, content []byte) (uint32, error) {
 		s.blocks[i].refs++
 		return s.blocks[i].block, nil
 	}
-	block, err := out.append(content)
-	if err != nil {
+	block := out.upcoming()
+	n := checksum(s.seed, binary.LittleEndian.AppendUint64(nil, uint64(block)), content)
+	binary.LittleEndian.PutUint32(content[xattrChecksum:], n)
+	if _, err := out.append(content); err != nil {
 		return 0, err
 	}
 	if s.byContent == nil {
 		s.byContent, s.byBlock = make(map[[sha256.Size]byte]int), make(map[uint32]int)
 	}
 	s.byContent[sum], s.byBlock[block] = len(s.blocks), len(s.blocks)
-	s.blocks = append(s.blocks, xattrBlock{block, 1})
+	s.blocks = append(s.blocks, xattrBlock{block, 1, n})
 	return block, nil
 }
 
@@ -275,14 +282,24 @@ func (s *xattrBlocks) release(out *output, block uint32) {
 	}
 }
 
-// finish writes the numbers of references that are not one.
+// finish writes the numbers of references that are not one, and the checksums
+// that go with them. A crc is linear: what two blocks differ by has the checksum,
+// begun with zero, that their checksums differ by. So no content has to be kept.
 func (s *xattrBlocks) finish(out *output) error {
+	le := binary.LittleEndian
 	for _, b := range s.blocks {
-		if b.refs > 1 {
-			refs := binary.LittleEndian.AppendUint32(nil, b.refs)
-			if err := out.writeAt(refs, int64(b.block)*blockSize+4); err != nil {
-				return err
-			}
+		if b.refs <= 1 {
+			continue
+		}
+		var difference [blockSize]byte
+		le.PutUint32(difference[xattrRefs:], 1^b.refs)
+		sum := b.sum ^ checksum(0, difference[:])
+		start := int64(b.block) * blockSize
+		if err := out.writeAt(le.AppendUint32(nil, b.refs), start+xattrRefs); err != nil {
+			return err
+		}
+		if err := out.writeAt(le.AppendUint32(nil, sum), start+xattrChecksum); err != nil {
+			return err
 		}
 	}
 	return nil
