@@ -3,18 +3,12 @@ package disk
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"os/exec"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -22,8 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ulikunitz/xz"
-
+	"lab/lab/corpus/listing"
 	"lab/lab/debiantest"
 )
 
@@ -49,7 +42,7 @@ func TestGuest(t *testing.T) {
 	}
 	image := build(t, s)
 	fsck(t, image.Path)
-	console, listing := bootGuest(t, image.Path)
+	console, seen := debiantest.Guest{Disk: image.Path, Initramfs: guestInitramfs, Args: []string{"change"}}.Boot(t)
 	if bad := regexp.MustCompile(`(?m)^.*(EXT4-fs (error|warning)|BUG|WARNING|Oops|Call Trace|I/O error).*$`).FindString(console); bad != "" {
 		t.Errorf("the kernel complains: %s", bad)
 	}
@@ -59,12 +52,12 @@ func TestGuest(t *testing.T) {
 		expectedDir(".", 2+2, s.Epoch),
 		expectedDir("debian", 2+1, s.Epoch),
 		expectedDir("odd", 2+1, s.Epoch),
-		expectedFile("debian/config.json", s.Epoch),
-		expectedFile("odd/config.json", s.Epoch),
+		expectedConfig("debian/config.json", s.Epoch),
+		expectedConfig("odd/config.json", s.Epoch),
 	}
 	want = append(want, expected(t, "debian/rootfs", debian)...)
 	want = append(want, expected(t, "odd/rootfs", odd)...)
-	compareListings(t, listing, want, free)
+	compareListings(t, seen, want, free)
 }
 
 // needE2E leaves out what boots kernels, unless asked for.
@@ -75,18 +68,13 @@ func needE2E(t testing.TB) {
 }
 
 // compareListings compares what the guest saw, line by line.
-func compareListings(t *testing.T, listing string, want []string, free int64) {
+func compareListings(t *testing.T, got, want []string, free int64) {
 	t.Helper()
-	lines := strings.Split(listing, "\n")
 	var available int64
-	if _, err := fmt.Sscanf(lines[0], "available %d", &available); err != nil || available < free {
-		t.Errorf("%d bytes were asked for, the guest says %s", free, lines[0])
+	if _, err := fmt.Sscanf(got[0], "available %d", &available); err != nil || available < free {
+		t.Errorf("%d bytes were asked for, the guest says %s", free, got[0])
 	}
-	if len(lines) < 2 || lines[len(lines)-2] != "end" {
-		t.Fatalf("the listing ends after %d lines", len(lines))
-	}
-	got := lines[1 : len(lines)-2]
-	slices.Sort(got)
+	got = slices.Sorted(slices.Values(got[1:]))
 	slices.Sort(want)
 	t.Logf("%d files, %d bytes available", len(got), available)
 	differences := 0
@@ -104,116 +92,6 @@ func compareListings(t *testing.T, listing string, want []string, free int64) {
 		}
 		differences++
 	}
-}
-
-// bootGuest boots the kernel with testdata/guest as init on a disk, and gives
-// the console and what was written to the second disk.
-func bootGuest(t *testing.T, image string) (console, listing string) {
-	t.Helper()
-	dir := t.TempDir()
-	kernel, modules := debianKernel(t)
-	initrd := filepath.Join(dir, "initrd")
-	f, err := os.Create(initrd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	guest := filepath.Join(dir, "guest")
-	cmd := exec.Command("go", "build", "-o", guest, "lab/disk/testdata/guest")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build guest: %v\n%s", err, out)
-	}
-	files := append(slices.Clone(modules), File{Path: "/init", Mode: 0o755, Source: guest}, File{Path: "/mnt", Mode: fs.ModeDir | 0o755})
-	if err := WriteInitramfs(f, files); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	out := filepath.Join(dir, "listing")
-	if err := os.WriteFile(out, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(out, 64<<20); err != nil {
-		t.Fatal(err)
-	}
-
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
-	defer cancel()
-	var serial bytes.Buffer
-	qemu := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-accel", "tcg", "-machine", "q35", "-m", "512",
-		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 panic=-1 loglevel=7",
-		"-drive", "file="+image+",format=raw,if=virtio,cache=unsafe", "-drive", "file="+out+",format=raw,if=virtio,cache=unsafe",
-		"-serial", "stdio")
-	qemu.Stdout, qemu.Stderr = &serial, &serial
-	if err := qemu.Run(); err != nil {
-		t.Fatalf("qemu: %v\n%s", err, serial.Bytes())
-	}
-	if !strings.Contains(serial.String(), "GUEST DONE") {
-		t.Fatalf("the guest did not come to its end:\n%s", serial.Bytes())
-	}
-	b, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return serial.String(), string(bytes.TrimRight(b, "\x00"))
-}
-
-// debianKernel unpacks a kernel package: the kernel, and the modules that ext4 on
-// virtio-blk takes, in the order to load.
-func debianKernel(t *testing.T) (kernel string, modules []File) {
-	t.Helper()
-	dir := t.TempDir()
-	deb := debiantest.Kernel(t)
-	tool(t, "dpkg-deb", "-x", deb, dir)
-	kernels, _ := filepath.Glob(filepath.Join(dir, "boot/vmlinuz-*"))
-	if len(kernels) != 1 {
-		t.Fatalf("%s holds %d kernels", deb, len(kernels))
-	}
-
-	found := make(map[string]string)
-	if err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if name, _, ok := strings.Cut(filepath.Base(path), ".ko"); ok {
-			found[strings.ReplaceAll(name, "-", "_")] = path
-		}
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	var list strings.Builder
-	var load func(name string)
-	load = func(name string) {
-		path, ok := found[name]
-		if !ok {
-			return // loaded already, or built into the kernel
-		}
-		delete(found, name)
-		data, err := os.ReadFile(path)
-		if err == nil && strings.HasSuffix(path, ".xz") {
-			var r io.Reader
-			if r, err = xz.NewReader(bytes.NewReader(data)); err == nil {
-				data, err = io.ReadAll(r)
-			}
-		}
-		if err != nil {
-			t.Fatalf("read %s: %v", path, err)
-		}
-		// What a module needs is named in its .modinfo section.
-		if _, after, ok := bytes.Cut(data, []byte("\x00depends=")); ok {
-			depends, _, _ := bytes.Cut(after, []byte{0})
-			for name := range strings.SplitSeq(string(depends), ",") {
-				load(strings.ReplaceAll(name, "-", "_"))
-			}
-		}
-		modules = append(modules, File{Path: "/modules/" + name, Mode: 0o644, Data: data})
-		fmt.Fprintln(&list, name)
-	}
-	for _, name := range []string{"crc32c_generic", "ext4", "virtio_pci", "virtio_blk"} {
-		load(name)
-	}
-	modules = append(modules, File{Path: "/modules/order", Mode: 0o644, Data: []byte(list.String())})
-	return kernels[0], modules
 }
 
 // oddRootfs makes a tar of what root file systems hold only now and then.
@@ -311,32 +189,25 @@ func oddRootfs(t *testing.T) string {
 	return out
 }
 
-// seen is one file as the guest should see it.
-type seen struct {
-	name, link                 string // link: the target of a hard link
-	mode, uid, gid             int64
-	size, major, minor         int64
-	mtime, atime, ctime        time.Time
-	links                      int
-	inode, content, attributes string
+func expectedDir(name string, links uint32, epoch time.Time) string {
+	at := stamp(epoch)
+	return listing.File{Name: name, Mode: 0o40755, Mtime: at, Atime: at, Ctime: at, Links: links, Inode: name, Content: "-"}.String()
 }
 
-func (s seen) String() string {
-	stamp := func(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }
-	return fmt.Sprintf("file %q mode=%o owner=%d:%d size=%d mtime=%s atime=%s ctime=%s links=%d rdev=%d:%d inode=%q content=%q xattrs=%s",
-		s.name, s.mode, s.uid, s.gid, s.size, stamp(s.mtime), stamp(s.atime), stamp(s.ctime), s.links, s.major, s.minor, s.inode, s.content, s.attributes)
+func expectedConfig(name string, epoch time.Time) string {
+	at := stamp(epoch)
+	return listing.File{Name: name, Mode: 0o100644, Size: 2, Mtime: at, Atime: at, Ctime: at, Links: 1, Inode: name, Content: fmt.Sprintf("%x", sha256.Sum256([]byte("{}")))}.String()
 }
 
-func expectedDir(name string, links int, epoch time.Time) string {
-	if name == "." {
-		name = "/mnt/containers" // which the walk does not shorten
+func stamp(t time.Time) listing.Time { return listing.Time{Sec: t.Unix(), Nsec: int64(t.Nanosecond())} }
+
+// guestInitramfs writes an initramfs for [debiantest.Guest].
+func guestInitramfs(w io.Writer, files []debiantest.File) error {
+	var list []File
+	for _, f := range files {
+		list = append(list, File{Path: f.Path, Mode: f.Mode, Data: f.Data, Source: f.Source})
 	}
-	return seen{name: name, mode: 0o40755, mtime: epoch, atime: epoch, ctime: epoch, links: links, inode: name, content: "-"}.String()
-}
-
-func expectedFile(name string, epoch time.Time) string {
-	sum := sha256.Sum256([]byte("{}"))
-	return seen{name: name, mode: 0o100644, size: 2, mtime: epoch, atime: epoch, ctime: epoch, links: 1, inode: name, content: hex.EncodeToString(sum[:])}.String()
+	return WriteInitramfs(w, list)
 }
 
 // expected reads a tar into the lines that the guest should write for it.
@@ -347,81 +218,9 @@ func expected(t *testing.T, prefix, file string) []string {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	files := make(map[string]*seen)
-	kinds := map[byte]int64{tar.TypeReg: 0o100000, tar.TypeDir: 0o40000, tar.TypeSymlink: 0o120000, tar.TypeChar: 0o20000, tar.TypeBlock: 0o60000, tar.TypeFifo: 0o10000, tar.TypeLink: 0}
-	r := tar.NewReader(bufio.NewReaderSize(f, 1<<20))
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		kind, ok := kinds[h.Typeflag]
-		if !ok {
-			t.Fatalf("%s is of type %q", h.Name, h.Typeflag)
-		}
-		s := &seen{name: path.Join(prefix, h.Name), mode: kind | h.Mode, uid: int64(h.Uid), gid: int64(h.Gid), major: h.Devmajor, minor: h.Devminor, mtime: h.ModTime, atime: h.AccessTime, ctime: h.ChangeTime, content: "-"}
-		if h.Mode&0o170000 == 0o140000 {
-			s.mode = h.Mode
-		}
-		if s.atime.IsZero() {
-			s.atime = s.mtime
-		}
-		if s.ctime.IsZero() {
-			s.ctime = s.mtime
-		}
-		switch {
-		case h.Typeflag == tar.TypeLink:
-			s.link = path.Join(prefix, h.Linkname)
-		case h.Typeflag == tar.TypeSymlink:
-			s.mode, s.size, s.content = 0o120000|h.Mode, int64(len(h.Linkname)), h.Linkname
-		case s.mode&0o170000 == 0o100000:
-			sum := sha256.New()
-			if s.size, err = io.Copy(sum, r); err != nil {
-				t.Fatal(err)
-			}
-			s.content = hex.EncodeToString(sum.Sum(nil))
-		}
-		var attributes []string
-		for key, value := range h.PAXRecords {
-			if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
-				attributes = append(attributes, fmt.Sprintf("%q=%x", name, value))
-			}
-		}
-		slices.Sort(attributes)
-		s.attributes = strings.Join(attributes, ",")
-		files[s.name] = s
+	files, err := listing.ReadTar(bufio.NewReaderSize(f, 1<<20))
+	if err != nil {
+		t.Fatal(err)
 	}
-
-	// Hard links are the same file; its inode is called by its first name.
-	names := make(map[*seen][]string)
-	links := make(map[string]int)
-	for name, s := range files {
-		target := s
-		for target.link != "" {
-			target = files[target.link]
-		}
-		names[target] = append(names[target], name)
-		if s.mode&0o170000 == 0o40000 {
-			links[name] += 2
-			links[path.Dir(name)]++
-		}
-	}
-	var lines []string
-	for s, all := range names {
-		slices.SortFunc(all, func(a, b string) int { // as a walk comes by
-			return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
-		})
-		for _, name := range all {
-			line := *s
-			line.name, line.inode, line.links = name, all[0], len(all)
-			if n := links[name]; n > 0 {
-				line.links = n
-			}
-			lines = append(lines, line.String())
-		}
-	}
-	return lines
+	return listing.Lines(listing.Below(prefix, files))
 }

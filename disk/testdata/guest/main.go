@@ -1,15 +1,12 @@
 // Guest is PID 1 of a test's virtual machine. It loads the modules, mounts the
-// partition of the first disk, lists every file on it to the second disk, writes
-// to the file system in every way it can think of, and powers off.
+// partition of the first disk, lists every file on it to the second disk, and
+// powers off. Told "change", it writes to the file system before that, in every
+// way it can think of.
 package main
 
 import (
 	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"lab/lab/corpus/listing"
 )
 
 func main() {
@@ -64,11 +63,16 @@ func run() error {
 		return err
 	}
 	fmt.Fprintln(w, "available", free)
-	if err := list(w, "/mnt/containers"); err != nil {
+	if err := listing.Walk("/mnt/containers", func(f listing.File) error {
+		_, err := fmt.Fprintln(w, f)
+		return err
+	}); err != nil {
 		return err
 	}
-	if err := change("/mnt/containers"); err != nil {
-		return err
+	if slices.Contains(os.Args[1:], "change") {
+		if err := change("/mnt/containers"); err != nil {
+			return err
+		}
 	}
 	if err := unix.Unmount("/mnt", 0); err != nil {
 		return fmt.Errorf("unmount: %w", err)
@@ -78,86 +82,6 @@ func run() error {
 		return err
 	}
 	return out.Sync()
-}
-
-// list writes a line for every file, in the order of the paths: what lstat(2)
-// says, a name for the inode, the digest of the content and the attributes.
-func list(w io.Writer, root string) error {
-	inodes := make(map[uint64]string)
-	return filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			return fmt.Errorf("lstat %q: %w", path, err)
-		}
-		name := strings.TrimPrefix(path, root+"/")
-		if inodes[st.Ino] == "" {
-			inodes[st.Ino] = name
-		}
-		size, content := st.Size, "-"
-		switch st.Mode & unix.S_IFMT {
-		case unix.S_IFDIR:
-			size = 0
-		case unix.S_IFREG:
-			content, err = digest(path, st.Size)
-		case unix.S_IFLNK:
-			content, err = os.Readlink(path)
-		}
-		if err != nil {
-			return fmt.Errorf("read %q: %w", path, err)
-		}
-		xattrs, err := attributes(path)
-		if err != nil {
-			return fmt.Errorf("read attributes of %q: %w", path, err)
-		}
-		_, err = fmt.Fprintf(w, "file %q mode=%o owner=%d:%d size=%d mtime=%d.%09d atime=%d.%09d ctime=%d.%09d links=%d rdev=%d:%d inode=%q content=%q xattrs=%s\n",
-			name, st.Mode, st.Uid, st.Gid, size, st.Mtim.Sec, st.Mtim.Nsec, st.Atim.Sec, st.Atim.Nsec, st.Ctim.Sec, st.Ctim.Nsec,
-			st.Nlink, unix.Major(st.Rdev), unix.Minor(st.Rdev), inodes[st.Ino], content, xattrs)
-		return err
-	})
-}
-
-// digest is of the whole content, or of both ends of what would take too long.
-func digest(path string, size int64) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if size < 1<<30 {
-		_, err = io.Copy(h, f)
-	} else {
-		const end = 1 << 20
-		if _, err = io.Copy(h, io.NewSectionReader(f, 0, end)); err == nil {
-			_, err = io.Copy(h, io.NewSectionReader(f, size-end, end))
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)), err
-}
-
-func attributes(path string) (string, error) {
-	names := make([]byte, 64<<10)
-	n, err := unix.Llistxattr(path, names)
-	if err != nil {
-		return "", err
-	}
-	var list []string
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
-		if name == "" {
-			continue
-		}
-		value := make([]byte, 64<<10)
-		n, err := unix.Lgetxattr(path, name, value)
-		if err != nil {
-			return "", err
-		}
-		list = append(list, fmt.Sprintf("%q=%x", name, value[:n]))
-	}
-	slices.Sort(list)
-	return strings.Join(list, ","), nil
 }
 
 // change writes to the file system: full directories grow, others are emptied,
