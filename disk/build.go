@@ -75,7 +75,13 @@ func writeImage(ctx context.Context, f *os.File, s Spec) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	size, err := writeTable(f, partition)
+	var esp int64
+	if s.Boot != nil {
+		if esp, err = writeESP(ctx, f, partitionStart+partition, s.Boot, s.epoch()); err != nil {
+			return Image{}, err
+		}
+	}
+	size, err := writeTable(f, partition, esp)
 	if err != nil {
 		return Image{}, err
 	}

@@ -3,11 +3,13 @@
 // it, and an initramfs. Neither needs root, a mount or a device: the image is
 // written byte by byte, and the same inputs give the same bytes.
 //
-// A disk image is a GPT with one partition, named [PartitionName], that holds
+// A disk image is a GPT whose first partition, named [PartitionName], holds
 // an ext4 file system with the same label (see lab/disk/ext4):
 //
 //	/containers/NAME/rootfs/…      the container's root file system
 //	/containers/NAME/config.json   its OCI runtime configuration
+//
+// One that is to boot without lab has an EFI system partition as well: see Boot.
 package disk
 
 import (
@@ -24,7 +26,7 @@ import (
 )
 
 const (
-	// PartitionName is the GPT name of the one partition on the disk, and the
+	// PartitionName is the GPT name of the partition with the containers, and the
 	// label of the file system in it. The guest finds its disk by this name.
 	PartitionName = "lab-root"
 
@@ -61,6 +63,9 @@ type Spec struct {
 	// the root file systems, config.json, the file system itself. The zero time
 	// stands for 1970-01-01.
 	Epoch time.Time
+	// Boot, when not nil, makes the disk boot by itself under UEFI firmware. The
+	// ext4 partition is the same with and without.
+	Boot *Boot
 }
 
 // Image is a finished disk image.
@@ -71,7 +76,7 @@ type Image struct {
 }
 
 // Digest is "sha256:…" over all that decides the image's bytes: format version,
-// containers (name, digest, config), free space and epoch. Two specs with equal
+// containers (name, digest, config), free space, epoch and boot files. Two specs with equal
 // digests give equal images.
 func (s Spec) Digest() string {
 	h := sha256.New()
@@ -89,6 +94,9 @@ func (s Spec) Digest() string {
 		put([]byte(c.Name))
 		put([]byte(c.Digest))
 		put(c.Config)
+	}
+	if s.Boot != nil {
+		s.Boot.writeDigest(put)
 	}
 	return fmt.Sprintf("sha256:%x", h.Sum(nil))
 }
@@ -133,6 +141,9 @@ func (s Spec) validate() error {
 			return fmt.Errorf("check disk spec: config.json of container %q has %d bytes, at most %d are allowed", c.Name, len(c.Config), maxConfig)
 		}
 		seen[c.Name] = true
+	}
+	if s.Boot != nil {
+		return s.Boot.validate()
 	}
 	return nil
 }

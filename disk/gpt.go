@@ -20,12 +20,14 @@ const (
 	// otherwise and name nothing outside of the disk.
 	diskGUID      = "6C616264-6973-4B00-8000-000000000001"
 	partitionGUID = "6C616264-6973-4B00-8000-000000000002"
+	espGUID       = "6C616264-6973-4B00-8000-000000000005"
 )
 
-// writeTable puts the partition table on a disk whose partition has this size,
-// and returns the size of the disk.
-func writeTable(f *os.File, partition int64) (int64, error) {
-	size := partitionStart + partition + backupSize
+// writeTable puts the partition table on a disk whose ext4 partition has the
+// size root, and whose EFI system partition behind it has the size esp, or does
+// not exist where that is 0. It returns the size of the disk.
+func writeTable(f *os.File, root, esp int64) (int64, error) {
+	size := partitionStart + root + esp + backupSize
 	if err := f.Truncate(size); err != nil {
 		return 0, err
 	}
@@ -37,11 +39,21 @@ func writeTable(f *os.File, partition int64) (int64, error) {
 		Partitions: []*gpt.Partition{{
 			Index: 1,
 			Start: partitionStart / sectorSize,
-			End:   uint64(partitionStart+partition)/sectorSize - 1,
+			End:   uint64(partitionStart+root)/sectorSize - 1,
 			Type:  gpt.LinuxFilesystem,
 			Name:  PartitionName,
 			GUID:  partitionGUID,
 		}},
+	}
+	if esp > 0 {
+		table.Partitions = append(table.Partitions, &gpt.Partition{
+			Index: 2,
+			Start: uint64(partitionStart+root) / sectorSize,
+			End:   uint64(partitionStart+root+esp)/sectorSize - 1,
+			Type:  gpt.EFISystemPartition,
+			Name:  BootPartitionName,
+			GUID:  espGUID,
+		})
 	}
 	out := &tableFile{WritableFile: f, file: f}
 	if err := table.Write(out, size); err != nil {

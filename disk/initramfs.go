@@ -107,7 +107,7 @@ func initramfsEntries(files []File) ([]File, error) {
 	return entries, nil
 }
 
-func sortedKeys(m map[string]File) []string {
+func sortedKeys[T any](m map[string]T) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)

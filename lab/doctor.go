@@ -61,6 +61,8 @@ var needs = []need{
 	{"sfdisk", []string{"/sbin/sfdisk", "/usr/sbin/sfdisk"}, ForTests, map[string]string{"apt-get": "fdisk"}},
 	{"sgdisk", []string{"/sbin/sgdisk", "/usr/sbin/sgdisk"}, ForTests, map[string]string{"apt-get": "gdisk"}},
 	{"busybox", []string{"/bin/busybox", "/usr/bin/busybox"}, ForTests, map[string]string{"apt-get": "busybox-static"}},
+	{"fsck.vfat", []string{"/sbin/fsck.vfat", "/usr/sbin/fsck.vfat"}, ForTests, same("dosfstools")},
+	{"mcopy", nil, ForTests, same("mtools")},
 	{"cpio", nil, ForTests, same("cpio")},
 	{"dash", nil, ForTests, same("dash")},
 	{"gzip", nil, ForTests, same("gzip")},
