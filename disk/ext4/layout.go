@@ -1,12 +1,6 @@
 package ext4
 
-import (
-	"cmp"
-	"encoding/binary"
-	"fmt"
-	"math/bits"
-	"slices"
-)
+import "fmt"
 
 // inodeRatio is the free space, in bytes, that comes with one free inode, as
 // mke2fs.conf(5) has it.
@@ -22,6 +16,19 @@ const (
 // will call available; one inode is free for each 16 KiB of it, and at least
 // 1024.
 func (w *Writer) Close(free int64) (size int64, err error) {
+	return w.close(func() (geometry, []group, error) { return w.layOutFree(free) })
+}
+
+// CloseSize is Close for a file system of exactly size bytes, a multiple of 4096
+// and at most Options.MaxSize; one inode is free for each 16 KiB of it that is. An
+// error says how many bytes the content needs. When a few blocks at the end are
+// too little for a block group of their own, they stay unused, as with mke2fs.
+func (w *Writer) CloseSize(size int64) error {
+	_, err := w.close(func() (geometry, []group, error) { return w.layOutSize(size) })
+	return err
+}
+
+func (w *Writer) close(layOut func() (geometry, []group, error)) (size int64, err error) {
 	if w.err != nil {
 		return 0, w.err
 	}
@@ -32,85 +39,138 @@ func (w *Writer) Close(free int64) (size int64, err error) {
 	if err := w.writeDirectories(); err != nil {
 		return 0, fmt.Errorf("write ext4: %w", err)
 	}
-	size, err = w.writeMetadata(free)
+	g, groups, err := layOut()
+	if err == nil {
+		err = w.writeMetadata(g, groups)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("write ext4: %w", err)
-	}
-	return size, nil
-}
-
-func (w *Writer) writeMetadata(free int64) (int64, error) {
-	g, groups, err := w.layOut(free)
-	if err != nil {
-		return 0, err
-	}
-	if err := w.writeBlockBitmaps(&g, groups); err != nil {
-		return 0, err
-	}
-	if err := w.writeInodeBitmaps(&g, groups); err != nil {
-		return 0, err
-	}
-	if err := w.writeInodes(g, groups); err != nil {
-		return 0, err
-	}
-	if err := w.out.flush(); err != nil {
-		return 0, err
-	}
-	if err := w.xattrs.finish(&w.out); err != nil {
-		return 0, err
-	}
-	if err := w.writeSupers(g, groups); err != nil {
-		return 0, err
 	}
 	return int64(g.blocks) * blockSize, nil
 }
 
-// layOut finds the smallest file system that holds all and has so much free, and
-// hands out the blocks of bitmaps and inode tables. More groups need more of
-// them, and these more room, so it counts up until both agree.
-func (w *Writer) layOut(free int64) (geometry, []group, error) {
+// layOutFree finds the smallest file system that holds all and has so many bytes
+// free.
+func (w *Writer) layOutFree(free int64) (geometry, []group, error) {
 	if free < 0 || free > maxBlocks*blockSize {
 		return geometry{}, nil, fmt.Errorf("free space of %d bytes is not possible", free)
 	}
-	freeBlocks := divUp64(free, blockSize)
-	inodes := int64(w.inodes.last) + max(minFreeInodes, free/inodeRatio)
-	start, unused := w.out.next, len(w.out.unused)
+	g, groups, err := w.smallest(max(minFreeInodes, free/inodeRatio), sizeUnit, func(used int64) int64 {
+		total := used + divUp64(free, blockSize)
+		// The kernel keeps a fiftieth, at most 4096 blocks, from everyone
+		// (ext4_set_resv_clusters in fs/ext4/super.c).
+		return total + min(4096, total/49+1)
+	})
+	if err != nil {
+		err = fmt.Errorf("%d bytes of data and metadata and %d bytes free: %w", int64(w.out.next)*blockSize, free, err)
+	}
+	return g, groups, err
+}
 
-	g := geometry{groups: 1}
+// smallest finds the smallest file system that holds all, some free inodes and
+// what total makes of the blocks in use; its size is a multiple of unit blocks.
+// More groups need more bitmaps and tables, and these more room, so it counts up
+// until both agree.
+func (w *Writer) smallest(freeInodes, unit int64, total func(used int64) int64) (geometry, []group, error) {
+	end := w.out.mark()
+	n := uint32(1)
 	for {
-		w.out.next, w.out.unused = start, w.out.unused[:unused]
-		perGroup := divUp64(divUp64(inodes, int64(g.groups)), blockInodes) * blockInodes
-		if perGroup > groupInodes {
-			g.groups++
+		w.out.reset(end)
+		g, ok := w.divide(n, freeInodes)
+		if !ok {
+			n++
 			continue
 		}
-		g.inodesPerGroup = uint32(perGroup)
-		g.descBlocks = divUp(g.groups, blockDescs)
 		groups, err := w.allocateGroups(g)
 		if err != nil {
 			return g, nil, err
 		}
-		// The kernel keeps a fiftieth, at most 4096 blocks, from everyone
-		// (ext4_set_resv_clusters in fs/ext4/super.c).
-		total := int64(w.out.next) + freeBlocks
-		total += min(4096, total/49+1)
-		total = max(total, int64(g.groups-1)*groupBlocks+1)
-		total = divUp64(total, sizeUnit) * sizeUnit
-		// A group that is too short for its own superblock is filled up.
-		if last := uint32(total / groupBlocks); hasSuper(last) && total%groupBlocks != 0 {
-			head := divUp64(int64(w.out.reserved)+1, sizeUnit) * sizeUnit
-			total = max(total, int64(last)*groupBlocks+head)
+		last := int64(g.groups - 1)
+		blocks := max(total(int64(w.out.next)), last*groupBlocks+1)
+		blocks = divUp64(blocks, unit) * unit
+		if last = blocks / groupBlocks; blocks%groupBlocks < g.headBlocks(last) && blocks%groupBlocks > 0 {
+			blocks = divUp64(last*groupBlocks+g.headBlocks(last), unit) * unit
 		}
-		if total > int64(w.out.limit) {
-			return g, nil, fmt.Errorf("%d bytes of data and metadata and %d bytes free: %w", int64(w.out.next)*blockSize, free, errFull)
+		if blocks > int64(w.out.limit) {
+			return g, nil, errFull
 		}
-		if need := uint32(divUp64(total, groupBlocks)); need > g.groups {
-			g.groups = need
+		if need := uint32(divUp64(blocks, groupBlocks)); need > n {
+			n = need
 			continue
 		}
-		g.blocks = uint32(total)
+		g.blocks = uint32(blocks)
 		return g, groups, nil
 	}
+}
+
+// divide gives each group its part of the inodes; ok is false when they are more
+// than so many groups can have.
+func (w *Writer) divide(groups uint32, freeInodes int64) (g geometry, ok bool) {
+	inodes := divUp64(int64(w.inodes.last)+freeInodes, int64(groups))
+	inodes = divUp64(inodes, blockInodes) * blockInodes
+	return geometry{
+		groups:         groups,
+		inodesPerGroup: uint32(inodes),
+		descBlocks:     divUp(groups, blockDescs),
+	}, inodes <= groupInodes
+}
+
+// layOutSize lays out a file system of a size that is given. With the last group
+// goes what is too short to be one, or to be worth its own bitmaps.
+func (w *Writer) layOutSize(size int64) (geometry, []group, error) {
+	if size <= 0 || size%blockSize != 0 {
+		return geometry{}, nil, fmt.Errorf("size of %d bytes is not a multiple of %d", size, blockSize)
+	}
+	limit := w.out.limit
+	if size/blockSize > int64(limit) {
+		return geometry{}, nil, fmt.Errorf("size of %d bytes is more than the %d allowed for", size, int64(limit)*blockSize)
+	}
+	end := w.out.mark()
+	blocks := uint32(size / blockSize)
+	for _, n := range []uint32{divUp(blocks, groupBlocks), blocks / groupBlocks} {
+		g := geometry{descBlocks: divUp(n, blockDescs)}
+		if tail := int64(blocks % groupBlocks); n == 0 || n > blocks/groupBlocks && tail < g.headBlocks(int64(n-1)) {
+			continue
+		}
+		w.out.limit = uint32(min(int64(blocks), int64(n)*groupBlocks))
+		if g, groups, ok := w.fill(n); ok {
+			return g, groups, nil
+		}
+		w.out.reset(end)
+	}
+
+	w.out.limit = limit
+	g, _, err := w.smallest(minFreeInodes, 1, func(used int64) int64 { return used })
+	if err != nil {
+		return g, nil, fmt.Errorf("size of %d bytes is not enough, nor would be %d: %w", size, int64(limit)*blockSize, err)
+	}
+	return g, nil, fmt.Errorf("size of %d bytes is not enough, %d are needed: %w", size, int64(g.blocks)*blockSize, errFull)
+}
+
+// fill lays out so many groups in a file system that ends at the limit, with as
+// many inodes as go with what then is free. ok is false when there is no room.
+func (w *Writer) fill(n uint32) (g geometry, groups []group, ok bool) {
+	end := w.out.mark()
+	lay := func(freeInodes int64) bool {
+		w.out.reset(end)
+		if g, ok = w.divide(n, freeInodes); !ok {
+			return false
+		}
+		var err error
+		groups, err = w.allocateGroups(g)
+		g.blocks = w.out.limit
+		return err == nil
+	}
+	if !lay(minFreeInodes) {
+		return g, nil, false
+	}
+	free := int64(w.out.limit-w.out.next) * blockSize
+	for inodes := free / inodeRatio; inodes > minFreeInodes; inodes /= 2 {
+		if lay(inodes) {
+			return g, groups, true
+		}
+	}
+	return g, groups, lay(minFreeInodes)
 }
 
 func divUp64(n, by int64) int64 { return (n + by - 1) / by }
@@ -133,159 +193,4 @@ func (w *Writer) allocateGroups(g geometry) ([]group, error) {
 		}
 	}
 	return groups, nil
-}
-
-// writeBlockBitmaps marks what is used, by group, and counts what is not
-// (Documentation/filesystems/ext4/bitmaps.rst).
-func (w *Writer) writeBlockBitmaps(g *geometry, groups []group) error {
-	unused := w.out.unused
-	slices.SortFunc(unused, func(a, b span) int { return cmp.Compare(a.first, b.first) })
-	for i := range groups {
-		var m bitmap
-		first := int64(i) * groupBlocks
-		m.fill(-first, int64(w.out.next)-first, true)
-		for _, s := range unused {
-			if int64(s.first) >= first+groupBlocks {
-				break
-			}
-			m.fill(int64(s.first)-first, int64(s.end)-first, false)
-			if int64(s.end) <= first+groupBlocks { // else it goes on in the next group
-				unused = unused[1:]
-			}
-		}
-		if hasSuper(uint32(i)) {
-			m.fill(0, int64(w.out.reserved), false)
-			m.fill(0, int64(1+g.descBlocks), true)
-		}
-		m.fill(int64(g.blocks)-first, groupBlocks, true) // past the end
-		d := &groups[i]
-		d.freeBlocks = uint16(m.zeros())
-		g.freeBlocks += uint32(d.freeBlocks)
-		if first >= int64(w.out.next) && i < len(groups)-1 { // the last has an end to be marked
-			d.flags |= groupBlockUninit
-			continue
-		}
-		d.blockSum = uint16(checksum(w.seed, m[:]))
-		if err := w.out.put(d.blockBitmap, m[:]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *Writer) writeInodeBitmaps(g *geometry, groups []group) error {
-	ino := uint32(0)
-	for i := range groups {
-		var m bitmap
-		d := &groups[i]
-		d.flags |= groupZeroed
-		m.fill(int64(g.inodesPerGroup), groupInodes, true) // past the end
-		used := uint32(0)                                  // inodes up to the last in use
-		for bit := range g.inodesPerGroup {
-			ino++
-			if ino > w.inodes.last {
-				break
-			}
-			n := w.inodes.get(ino)
-			if n.mode != 0 || ino < firstInode {
-				m.set(int(bit))
-				used = bit + 1
-			}
-			if n.mode&modeType == modeDir {
-				d.dirs++
-			}
-		}
-		d.freeInodes = uint16(m.zeros())
-		d.unusedInodes = uint16(g.inodesPerGroup - used)
-		g.freeInodes += uint32(d.freeInodes)
-		if used == 0 {
-			d.flags |= groupInodeUninit
-			continue
-		}
-		d.inodeSum = uint16(checksum(w.seed, m[:g.inodesPerGroup/8]))
-		if err := w.out.put(d.inodeBitmap, m[:]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// writeInodes writes the inode tables as far as there are inodes.
-func (w *Writer) writeInodes(g geometry, groups []group) error {
-	crtime := newTimestamp(w.opt.Epoch)
-	var b [blockSize]byte
-	for first := uint32(1); first <= w.inodes.last; first += blockInodes {
-		clear(b[:])
-		for i := range uint32(blockInodes) {
-			if first+i > w.inodes.last {
-				break
-			}
-			if n := w.inodes.get(first + i); n.mode != 0 {
-				n.encode(b[i*inodeSize:][:inodeSize], crtime, inodeSeed(w.seed, first+i))
-			}
-		}
-		table := groups[(first-1)/g.inodesPerGroup].inodeTable
-		if err := w.out.put(table+(first-1)%g.inodesPerGroup/blockInodes, b[:]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// writeSupers writes superblock and group descriptors, and their copies.
-func (w *Writer) writeSupers(g geometry, groups []group) error {
-	descs := make([]byte, g.descBlocks*blockSize)
-	for i := range groups {
-		groups[i].encode(descs[i*descSize:][:descSize], uint32(i), w.seed)
-	}
-	for i := range g.groups {
-		if !hasSuper(i) {
-			continue
-		}
-		start := int64(i) * groupBlocks * blockSize
-		at := start
-		if i == 0 {
-			at += 1024 // the boot sector's
-		}
-		if err := w.out.writeAt(w.opt.encodeSuper(g, i), at); err != nil {
-			return err
-		}
-		if err := w.out.writeAt(descs, start+blockSize); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// bitmap is one block of bits, for the blocks or the inodes of a group.
-type bitmap [blockSize]byte
-
-func (m *bitmap) set(i int) { m[i/8] |= 1 << (i % 8) }
-
-// fill sets or clears the bits from first to end-1, as far as there are such.
-func (m *bitmap) fill(first, end int64, used bool) {
-	first, end = max(first, 0), min(end, 8*blockSize)
-	for i := first; i < end; i++ {
-		switch {
-		case i%8 == 0 && i+8 <= end && used:
-			m[i/8] = 0xff
-			i += 7
-		case i%8 == 0 && i+8 <= end:
-			m[i/8] = 0
-			i += 7
-		case used:
-			m[i/8] |= 1 << (i % 8)
-		default:
-			m[i/8] &^= 1 << (i % 8)
-		}
-	}
-}
-
-// zeros counts the bits that are not set.
-func (m *bitmap) zeros() int {
-	n := 8 * blockSize
-	for i := 0; i < blockSize; i += 8 {
-		n -= bits.OnesCount64(binary.LittleEndian.Uint64(m[i:]))
-	}
-	return n
 }

@@ -81,16 +81,30 @@ func (o *output) append(b []byte) (uint32, error) {
 // or never.
 func (o *output) allocate(n uint32) (uint32, error) {
 	o.skipReserved()
-	if head := (o.next/groupBlocks + 1) * groupBlocks; o.next+n > head && hasSuper(head/groupBlocks) {
-		o.unused = append(o.unused, span{o.next, head})
-		o.next = head + o.reserved
+	first := int64(o.next)
+	head := (first/groupBlocks + 1) * groupBlocks // of the next group
+	skip := first+int64(n) > head && hasSuper(uint32(head/groupBlocks))
+	if skip {
+		first = head + int64(o.reserved)
 	}
-	if int64(o.next)+int64(n) > int64(o.limit) {
+	if first+int64(n) > int64(o.limit) {
 		return 0, errFull
 	}
-	first := o.next
-	o.next += n
-	return first, nil
+	if skip {
+		o.unused = append(o.unused, span{o.next, uint32(head)})
+	}
+	o.next = uint32(first) + n
+	return uint32(first), nil
+}
+
+// mark is the state before blocks are allocated, for reset to go back to.
+func (o *output) mark() mark { return mark{o.next, len(o.unused)} }
+
+func (o *output) reset(m mark) { o.next, o.unused = m.next, o.unused[:m.unused] }
+
+type mark struct {
+	next   uint32
+	unused int
 }
 
 // put writes one block that has been handed out. Blocks in rising order join

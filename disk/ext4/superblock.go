@@ -53,6 +53,15 @@ type geometry struct {
 // tableBlocks is the size of one group's inode table.
 func (g geometry) tableBlocks() uint32 { return g.inodesPerGroup / blockInodes }
 
+// headBlocks is what a group begins with: the copies of superblock and
+// descriptors, or nothing.
+func (g geometry) headBlocks(group int64) int64 {
+	if !hasSuper(uint32(group)) {
+		return 0
+	}
+	return 1 + int64(g.descBlocks)
+}
+
 // hasSuper tells whether a group begins with a copy of the superblock and the
 // group descriptors (sparse_super).
 func hasSuper(group uint32) bool {

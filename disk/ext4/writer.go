@@ -17,6 +17,10 @@
 //	block bitmaps, inode bitmaps, inode tables of all groups (flex_bg)
 //	free space
 //
+// Bitmaps and inode tables of groups that hold nothing are not written, and say so
+// (BLOCK_UNINIT, INODE_UNINIT): an empty file system of 1 TiB is some MiB on the
+// disk, and neither kernel nor e2fsck reads what is not there.
+//
 // Groups 1 and 3^n, 5^n, 7^n begin with copies of superblock and descriptors,
 // wherever they lie (sparse_super).
 //
