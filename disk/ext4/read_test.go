@@ -118,6 +118,36 @@ func (r *readFS) data(n readInode) []byte {
 	return out
 }
 
+// holds tells whether a file has this content. Holes are not read, so that it may
+// be larger than memory.
+func (r *readFS) holds(n readInode, want content) bool {
+	if n.size != want.size() {
+		return false
+	}
+	next, same := int64(0), true
+	r.extents(n.block, func(logical, physical, length uint32) {
+		first, end := int64(logical)*4096, int64(logical+length)*4096
+		data := r.b[int64(physical)*4096:][:end-first]
+		for _, b := range data[min(end, n.size)-first:] {
+			same = same && b == 0 // behind the end of the file
+		}
+		data = data[:min(end, n.size)-first]
+		same = same && first >= next && want.equalZeros(next, first) && want.equal(first, data)
+		next = end
+	})
+	return same && want.equalZeros(next, n.size)
+}
+
+// device is the number of a device file: major, minor.
+func (n readInode) device() [2]int64 {
+	word := binary.LittleEndian.Uint32(n.block)
+	if word != 0 {
+		return [2]int64{int64(word >> 8 & 0xff), int64(word & 0xff)}
+	}
+	word = binary.LittleEndian.Uint32(n.block[4:])
+	return [2]int64{int64(word >> 8 & 0xfff), int64(word&0xff | word>>12&0xfff00)}
+}
+
 // extents calls f for every extent below a node, and checks the nodes.
 func (r *readFS) extents(node []byte, f func(logical, physical, length uint32)) {
 	le := binary.LittleEndian

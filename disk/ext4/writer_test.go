@@ -123,6 +123,9 @@ const noID = 0xffffffff
 
 var testACL = wireACL([3]uint32{1, 6, noID}, [3]uint32{2, 4, 1}, [3]uint32{2, 6, 70000}, [3]uint32{4, 4, noID}, [3]uint32{16, 6, noID}, [3]uint32{32, 4, noID})
 
+// testACLDisk is what ext4 keeps of testACL.
+const testACLDisk = "\x01\x00\x00\x00" + "\x01\x00\x06\x00" + "\x02\x00\x04\x00\x01\x00\x00\x00" + "\x02\x00\x06\x00\x70\x11\x01\x00" + "\x04\x00\x04\x00" + "\x10\x00\x06\x00" + "\x20\x00\x04\x00"
+
 // zoo adds one of everything that is odd.
 func zoo(t testing.TB, w *Writer) {
 	t.Helper()
@@ -243,7 +246,7 @@ func TestZoo(t *testing.T) {
 	check("xattr/mac", "xattrs", get("xattr/mac").xattrs, map[string]string{})
 	check("xattr/libarchive", "xattrs", get("xattr/libarchive").xattrs, map[string]string{"user.a b": "value"})
 	acl := get("xattr/acl").xattrs["system.posix_acl_access"]
-	check("xattr/acl", "acl", []byte(acl), []byte("\x01\x00\x00\x00"+"\x01\x00\x06\x00"+"\x02\x00\x04\x00\x01\x00\x00\x00"+"\x02\x00\x06\x00\x70\x11\x01\x00"+"\x04\x00\x04\x00"+"\x10\x00\x06\x00"+"\x20\x00\x04\x00"))
+	check("xattr/acl", "acl", []byte(acl), []byte(testACLDisk))
 	check("xattr/star", "acl", get("xattr/star").xattrs["system.posix_acl_access"], acl)
 	check("xattr/dir", "acl", get("xattr/dir").xattrs["system.posix_acl_default"], acl)
 
