@@ -91,32 +91,6 @@ func (l *Lab) image(ctx context.Context, store *oci.Store, s Spec, load Load, pi
 // epoch is the time of everything on the disk that no layer gives a time.
 var epoch = time.Unix(0, 0).UTC()
 
-func (l *Lab) pull(ctx context.Context, store *oci.Store, s Spec, load Load) (oci.Image, error) {
-	l.Progress.Show("pulling %s", load.Reference)
-	defer l.Progress.Show("")
-	img, err := store.Pull(ctx, load.Reference, oci.PullOptions{
-		Platform:  s.Platform,
-		PlainHTTP: s.PlainHTTP,
-		Progress: func(done, total int64) {
-			l.Progress.Show("pulling %s: %s", load.Reference, bytesOf(done, total))
-		},
-		Notice: func(text string) { l.Progress.Say("%s", text) },
-	})
-	if err != nil {
-		return oci.Image{}, err
-	}
-	l.Progress.Say("image %s is %s", load.Reference, img.Pin.Digest)
-	return img, nil
-}
-
-func bytesOf(done, total int64) string {
-	const mib = 1 << 20
-	if total <= 0 {
-		return fmt.Sprintf("%.1f MiB", float64(done)/mib)
-	}
-	return fmt.Sprintf("%.1f of %.1f MiB", float64(done)/mib, float64(total)/mib)
-}
-
 // container makes an image ready for the disk.
 func container(name string, img oci.Image) (disk.Container, error) {
 	spec, err := oci.RuntimeSpec(img)

@@ -21,9 +21,9 @@ type Spec struct {
 	// Platform picks from multi-platform images, as in linux/amd64; empty
 	// is the host's.
 	Platform string
-	// PlainHTTP lets docker:// references speak http to registries that are
-	// not on this host.
-	PlainHTTP bool
+	// Registries is this machine's own business: no bundle, no journal and no
+	// bisect's key has it.
+	Registries Registries `json:"-"`
 }
 
 const (

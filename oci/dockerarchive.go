@@ -48,15 +48,19 @@ func (p *pull) fromDockerArchive(ctx context.Context) (*storeImage, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	m := newManifest()
-	for _, l := range img.Layers {
-		p.total += a.size(l)
-	}
+	p.progress(func(so *Progress) {
+		so.AllLayers = len(img.Layers)
+		for _, l := range img.Layers {
+			so.Total += a.size(l)
+		}
+	})
 	for i, l := range img.Layers {
 		d, err := p.storeLayer(ctx, a.open, l)
 		if err != nil {
 			return nil, fmt.Errorf("layer %d of %d (%s): %w", i+1, len(img.Layers), l, err)
 		}
 		m.Layers = append(m.Layers, d)
+		p.progress(func(so *Progress) { so.Layers++ })
 	}
 	return p.build(ctx, m, config)
 }
@@ -132,8 +136,6 @@ func (p *pull) build(ctx context.Context, m *v1.Manifest, config []byte) (*store
 		return nil, err
 	}
 	m.Config.MediaType = types.OCIConfigJSON
-	p.total += m.Config.Size
-	p.progress(m.Config.Size)
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,10 @@
 package oci
 
 import (
+	"context"
+	"net"
+	"time"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
@@ -35,9 +39,28 @@ type Image struct {
 
 // PullOptions change how [Store.Pull] works; the zero value is right for most.
 type PullOptions struct {
-	Platform  string                  // os/arch[/variant]; empty means linux/<the architecture of this program>
-	PlainHTTP bool                    // speak plain HTTP to the registry; loopback addresses need no asking
-	Progress  func(done, total int64) // bytes of blobs stored so far and in all; called from one goroutine at a time
-	Notice    func(string)            // told what the user should know though nothing failed: one sentence
-	Limits    Limits                  // how large an image may be
+	Platform  string         // os/arch[/variant]; empty means linux/<the architecture of this program>
+	Mirrors   []Mirror       // asked before the registries they mirror, in this order
+	PlainHTTP []string       // HOST or HOST:PORT: whom to speak plain HTTP to; loopback addresses need no asking
+	Progress  func(Progress) // how far the download is; called from one goroutine at a time
+	Notice    func(string)   // told what the user should know though nothing failed: one sentence; from one goroutine at a time
+	Limits    Limits         // how large an image may be
+
+	wire wire
+}
+
+// Progress says how far a pull is. What the store has already does not count,
+// not even the first half of a blob: Done and Total are what has to be fetched
+// this time. Total may grow, when a download has to start over; Done never
+// shrinks.
+type Progress struct {
+	Done, Total       int64 // bytes of blobs
+	Layers, AllLayers int   // how many of the image's layers are in the store; both 0 where nobody knows
+}
+
+// wire is what tests change of the network: the names and the patience.
+type wire struct {
+	dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	stall time.Duration // without a byte; 0 is stallTimeout
+	pause time.Duration // before the next attempt; 0 is retryPause
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
@@ -26,10 +28,13 @@ import (
 // resolved again each time; when the registry does not answer, what the tag
 // meant last is used and o.Notice told. Local files are read each time.
 //
+// A download that breaks off is continued where it stopped, within the call
+// and by the next one. Mirrors are tried first, each until it fails.
+//
 // Digests of all blobs are verified before they are stored, and those of the
 // unpacked layers (diff ids) before Pull returns.
 func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (Image, error) {
-	r, err := parseReference(ref, o.PlainHTTP)
+	r, err := parseReference(ref, o.plain)
 	if err != nil {
 		return Image{}, err
 	}
@@ -57,14 +62,16 @@ type pull struct {
 	options PullOptions
 	budget  *budget
 
-	mu          sync.Mutex
-	done, total int64
+	mu   sync.Mutex // of what follows, and of the callbacks
+	so   Progress
+	plan map[v1.Hash]int64 // what of each blob is still to come, as Total counts it
 }
 
 // source is an image as a transport offers it.
 type source struct {
 	manifest []byte
-	resolved v1.Hash // what the reference led to; the manifest's digest or that of an index around it
+	resolved v1.Hash     // what the reference led to; the manifest's digest or that of an index around it
+	remote   *repository // gives the blobs; or else
 	blob     func(context.Context, v1.Descriptor) (io.ReadCloser, error)
 }
 
@@ -96,38 +103,69 @@ func (p *pull) fromRegistry(ctx context.Context) (*storeImage, error) {
 	if stored != nil && p.ref.digest != (v1.Hash{}) {
 		return p.keep(ctx, stored, p.ref.digest)
 	}
+	var known v1.Hash
+	if stored != nil {
+		known, _ = v1.NewHash(last.Annotations[annotationResolved]) // the zero Hash asks for the manifest
+	}
 
-	reg, err := openRepository(p.ref.registry, stored != nil)
+	places, err := p.options.places(p.ref.registry)
 	if err != nil {
 		return nil, err
 	}
-	defer reg.close()
-	var known v1.Hash
+	var mirrors []string // that were tried in vain, and why
+	for i, where := range places {
+		img, resolved, err := p.fromPlace(ctx, where, stored, known)
+		switch {
+		case err == nil:
+			return img, nil
+		case ctx.Err() != nil || ours(err):
+			return nil, err
+		case i < len(places)-1:
+			p.notice(fmt.Sprintf("%v; trying %s", err, places[i+1]))
+			mirrors = append(mirrors, err.Error())
+			continue
+		case !resolved && stored != nil && unreachable(err):
+			p.notice(fmt.Sprintf("%s could not be resolved, using what it was last: %s (%v)", p.ref, last.Digest, err))
+			return p.keep(ctx, stored, known)
+		case len(mirrors) > 0:
+			return nil, fmt.Errorf("%w (before it: %s)", err, strings.Join(mirrors, "; "))
+		}
+		return nil, err
+	}
+	return nil, errors.New("there is no place to pull from") // places holds the registry at least
+}
+
+// fromPlace pulls from a registry or a mirror. Resolved says that it told what
+// the reference means.
+func (p *pull) fromPlace(ctx context.Context, where place, stored *storeImage, known v1.Hash) (img *storeImage, resolved bool, err error) {
+	l := findLogin(ctx, where.ref.Context())
+	if l.trouble != nil {
+		p.notice(fmt.Sprintf("%v; %s is asked %s", l.trouble, where, l))
+	}
 	resolving := ctx
 	if stored != nil {
-		known, _ = v1.NewHash(last.Annotations[annotationResolved]) // the zero Hash asks for the manifest
 		var cancel context.CancelFunc
 		resolving, cancel = context.WithTimeout(ctx, quickTimeout)
 		defer cancel()
 	}
-	manifest, resolved, err := reg.resolve(resolving, p.want, known)
-	switch {
-	case err == nil && manifest == nil:
-		return p.keep(ctx, stored, resolved)
-	case err != nil && stored != nil && ctx.Err() == nil && unreachable(err):
-		if p.options.Notice != nil {
-			p.options.Notice(fmt.Sprintf("%s could not be resolved, using what it was last: %s (%v)",
-				p.ref, last.Digest, explainRegistry(err, p.ref.registry)))
-		}
-		return p.keep(ctx, stored, known)
-	case err != nil:
-		return nil, explainRegistry(err, p.ref.registry)
-	}
-	img, err := p.fetch(ctx, source{manifest: manifest, resolved: resolved, blob: reg.blob})
+	repo, err := p.connect(resolving, where, l, stored != nil)
 	if err != nil {
-		return nil, explainRegistry(err, p.ref.registry)
+		return nil, false, explainRegistry(err, where, l)
 	}
-	return img, nil
+	defer repo.close()
+	manifest, digest, err := repo.resolve(resolving, p.want, known)
+	switch {
+	case err != nil:
+		return nil, false, explainRegistry(err, where, l)
+	case manifest == nil:
+		img, err = p.keep(ctx, stored, digest)
+	default:
+		img, err = p.fetch(ctx, source{manifest: manifest, resolved: digest, remote: repo})
+	}
+	if err != nil {
+		err = explainRegistry(err, where, l)
+	}
+	return img, true, err
 }
 
 // keep finishes a pull of what is in the store already.
@@ -145,7 +183,9 @@ func (p *pull) fetch(ctx context.Context, src source) (*storeImage, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.expect(m)
+	if err := p.expect(m); err != nil {
+		return nil, err
+	}
 	if err := p.storeBlob(ctx, src, m.Config); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
@@ -173,6 +213,7 @@ func (p *pull) fetch(ctx context.Context, src source) (*storeImage, error) {
 			if err := p.storeBlob(gctx, src, d); err != nil {
 				return layerFetchError(i, m, err)
 			}
+			p.progress(func(so *Progress) { so.Layers += times(m.Layers, d.Digest) })
 			return nil
 		})
 	}
@@ -223,65 +264,102 @@ func (p *pull) list(ctx context.Context, img *storeImage) error {
 	return err
 }
 
-// storeBlob fetches one blob unless it is there. A connection that breaks off
-// gets another chance.
+// storeBlob fetches one blob unless it is there.
 func (p *pull) storeBlob(ctx context.Context, src source, d v1.Descriptor) error {
 	if p.store.has(d) {
-		p.progress(d.Size)
+		p.left(d.Digest, 0)
 		return nil
 	}
-	if d.Size > p.budget.limits.Bytes {
-		return &LimitError{Field: "Bytes", Limit: p.budget.limits.Bytes}
+	if src.remote != nil {
+		return p.download(ctx, src.remote, d)
 	}
-	for attempt := 1; ; attempt++ {
-		err := p.tryBlob(ctx, src, d)
-		var truncated *truncatedError
-		broken := errors.As(err, &truncated) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err == nil || !broken || attempt == blobAttempts || ctx.Err() != nil {
-			return err
-		}
-	}
-}
-
-func (p *pull) tryBlob(ctx context.Context, src source, d v1.Descriptor) error {
 	rc, err := src.blob(ctx, d)
 	if err != nil {
 		return err
 	}
 	defer rc.Close()
-	r := &progressReader{ctx: ctx, r: rc, p: p}
-	if _, err := p.store.put(r, &d, 0); err != nil {
-		p.progress(-r.n)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = &truncatedError{d.Digest, r.n, d.Size}
+	_, err = p.store.put(&progressReader{ctx: ctx, r: rc, p: p}, &d, 0)
+	return err
+}
+
+// expect sets what there is to do, and refuses what would be too much.
+func (p *pull) expect(m *v1.Manifest) error {
+	var total, all int64
+	plan := map[v1.Hash]int64{}
+	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
+		if _, ok := plan[d.Digest]; ok {
+			continue
 		}
-		return err
+		if d.Size > p.budget.limits.Bytes-all {
+			return &LimitError{Field: "Bytes", Limit: p.budget.limits.Bytes}
+		}
+		all += d.Size
+		plan[d.Digest] = 0
+		if !p.store.has(d) {
+			plan[d.Digest] = d.Size - p.store.partialSize(d)
+		}
+		total += plan[d.Digest]
 	}
+	p.mu.Lock()
+	p.plan = plan
+	p.mu.Unlock()
+	p.progress(func(so *Progress) {
+		so.Total, so.Layers, so.AllLayers = so.Done+total, 0, len(m.Layers)
+	})
 	return nil
 }
 
-// expect sets what there is to do.
-func (p *pull) expect(m *v1.Manifest) {
-	p.mu.Lock()
-	p.total = m.Config.Size
-	seen := map[v1.Hash]bool{}
-	for _, d := range m.Layers {
-		if !seen[d.Digest] {
-			p.total += d.Size
+func times(layers []v1.Descriptor, h v1.Hash) (n int) {
+	for _, d := range layers {
+		if d.Digest == h {
+			n++
 		}
-		seen[d.Digest] = true
 	}
-	p.mu.Unlock()
-	p.progress(0)
+	return n
 }
 
-func (p *pull) progress(n int64) {
+// left corrects how much of a blob is still to come.
+func (p *pull) left(h v1.Hash, n int64) {
+	p.progress(func(so *Progress) {
+		so.Total += n - p.plan[h]
+		p.plan[h] = n
+	})
+}
+
+// arrived counts bytes of a blob.
+func (p *pull) arrived(h v1.Hash, n int64) {
+	p.progress(func(so *Progress) {
+		so.Done += n
+		p.plan[h] -= n
+	})
+}
+
+// progress changes how far the pull is and tells.
+func (p *pull) progress(change func(*Progress)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.done += n
-	if p.options.Progress != nil {
-		p.options.Progress(p.done, p.total)
+	before := p.so
+	change(&p.so)
+	if p.options.Progress != nil && p.so != before {
+		p.options.Progress(p.so)
 	}
+}
+
+// notice tells the user, one at a time.
+func (p *pull) notice(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.options.Notice != nil {
+		p.options.Notice(text)
+	}
+}
+
+// pause is how long to wait before a second attempt.
+func (p *pull) pause() time.Duration {
+	if p.options.wire.pause > 0 {
+		return p.options.wire.pause
+	}
+	return retryPause
 }
 
 // progressReader reports what passes and stops with its context.
@@ -289,7 +367,6 @@ type progressReader struct {
 	ctx context.Context
 	r   io.Reader
 	p   *pull
-	n   int64
 }
 
 func (r *progressReader) Read(b []byte) (int, error) {
@@ -297,9 +374,6 @@ func (r *progressReader) Read(b []byte) (int, error) {
 		return 0, context.Cause(r.ctx)
 	}
 	n, err := r.r.Read(b)
-	r.n += int64(n)
-	if n > 0 {
-		r.p.progress(int64(n))
-	}
+	r.p.progress(func(so *Progress) { so.Done += int64(n) })
 	return n, err
 }

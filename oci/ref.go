@@ -66,8 +66,8 @@ func familiar(s string) string {
 }
 
 // parseReference reads a reference in any transport's notation. It looks at
-// nothing but the text.
-func parseReference(s string, plainHTTP bool) (reference, error) {
+// nothing but the text. Plain says whom plain HTTP may be spoken to.
+func parseReference(s string, plain func(host string) bool) (reference, error) {
 	if s == "" {
 		return reference{}, fmt.Errorf("reference is empty: name an image, as in docker://debian:12 or rootfs:app.tar")
 	}
@@ -78,7 +78,7 @@ func parseReference(s string, plainHTTP bool) (reference, error) {
 		if m[1] != transportRegistry {
 			return reference{}, unknownTransport(s, m[1])
 		}
-		return parseRegistry(s, s[len(m[0]):], plainHTTP)
+		return parseRegistry(s, s[len(m[0]):], plain)
 	}
 	word, rest, found := strings.Cut(s, ":")
 	switch {
@@ -90,7 +90,7 @@ func parseReference(s string, plainHTTP bool) (reference, error) {
 	if strings.HasPrefix(s, "/") || strings.HasPrefix(s, ".") || strings.HasPrefix(s, "~") {
 		return reference{}, fmt.Errorf("parse reference %q: a path needs its transport, one of rootfs: oci: oci-archive: docker-archive: before it", s)
 	}
-	return parseRegistry(s, s, plainHTTP)
+	return parseRegistry(s, s, plain)
 }
 
 func unknownTransport(s, word string) error {
@@ -116,10 +116,10 @@ func parseLocal(transport, rest string) (reference, error) {
 	return r, nil
 }
 
-func parseRegistry(whole, s string, plainHTTP bool) (reference, error) {
+func parseRegistry(whole, s string, plain func(host string) bool) (reference, error) {
 	opts := []name.Option{name.WeakValidation}
 	ref, err := name.ParseReference(s, opts...)
-	if err == nil && (plainHTTP || loopback(ref.Context().RegistryStr())) {
+	if err == nil && plain(ref.Context().RegistryStr()) {
 		ref, err = name.ParseReference(s, append(opts, name.Insecure)...)
 	}
 	if err != nil {
@@ -137,11 +137,7 @@ func parseRegistry(whole, s string, plainHTTP bool) (reference, error) {
 // loopback says whether a registry's host[:port] is this machine's own, where
 // plain HTTP gives nothing away.
 func loopback(registry string) bool {
-	host := registry
-	if h, _, err := net.SplitHostPort(registry); err == nil {
-		host = h
-	}
-	host = strings.Trim(host, "[]")
+	host := hostname(registry)
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
 	}

@@ -34,11 +34,11 @@ func TestParseReference(t *testing.T) {
 		"rootfs:a:b.tar":                       "rootfs:a:b.tar",
 		"rootfs:/":                             "rootfs:/",
 	} {
-		r, err := parseReference(in, false)
+		r, err := parseReference(in, loopback)
 		if err != nil || r.String() != want {
 			t.Errorf("%s: %s, %v; want %s", in, r, err, want)
 		}
-		again, err := parseReference(r.String(), false)
+		again, err := parseReference(r.String(), loopback)
 		if err != nil || again.String() != want || again.digest != r.digest {
 			t.Errorf("%s read again: %+v, %v", r, again, err)
 		}
@@ -63,7 +63,7 @@ func TestParseReference(t *testing.T) {
 		"app\n":                   "control character",
 		"docker-archive::app:tag": "no path",
 	} {
-		if _, err := parseReference(in, false); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parseReference(in, loopback); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want %s", in, err, want)
 		}
 	}
@@ -74,24 +74,24 @@ func TestPlainHTTPOnlyWhereItIsSafe(t *testing.T) {
 		"127.0.0.1:5000/a": "http", "127.3.2.1/a": "http", "localhost/a": "http", "localhost:1/a": "http", "[::1]:5000/a": "http", "r.localhost:80/a": "http",
 		"example.com/a": "https", "debian": "https", "127.0.0.1.example.com/a": "https", "localhost.example.com/a": "https",
 	} {
-		r, err := parseReference(in, false)
+		r, err := parseReference(in, loopback)
 		if err != nil {
 			t.Errorf("%s: %v", in, err)
 		} else if got := r.registry.Context().Scheme(); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
 		}
 	}
-	r, err := parseReference("example.com/a", true)
+	r, err := parseReference("example.com/a", (&PullOptions{PlainHTTP: []string{"example.com"}}).plain)
 	if err != nil || r.registry.Context().Scheme() != "http" {
 		t.Errorf("plain HTTP asked for: %v", err)
 	}
-	r, _ = parseReference("example.com/a", false)
+	r, _ = parseReference("example.com/a", loopback)
 	full := &fs.PathError{Op: "write", Path: "/cache/blob", Err: syscall.ENOSPC}
-	if err := explainRegistry(full, r.registry); !errors.Is(err, full) || unreachable(err) || strings.Contains(err.Error(), "answer") {
+	if err := explainRegistry(full, place{ref: r.registry}, login{}); !errors.Is(err, full) || unreachable(err) || strings.Contains(err.Error(), "answer") {
 		t.Errorf("a full disk: %v", err)
 	}
-	err = explainRegistry(fmt.Errorf("Get: %w", http.ErrSchemeMismatch), r.registry)
-	if !strings.Contains(err.Error(), "registry example.com speaks plain HTTP") || unreachable(err) {
+	err = explainRegistry(fmt.Errorf("Get: %w", http.ErrSchemeMismatch), place{ref: r.registry}, login{})
+	if !strings.Contains(err.Error(), "registry example.com speaks plain HTTP, not TLS; if that is meant, name it with --plain-http example.com:") || unreachable(err) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -125,14 +125,14 @@ func FuzzParseReference(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		r, err := parseReference(s, false)
+		r, err := parseReference(s, loopback)
 		if err != nil {
 			if errors.Unwrap(err) == nil && err.Error() == "" {
 				t.Error("an error without words")
 			}
 			return
 		}
-		again, err := parseReference(r.String(), false)
+		again, err := parseReference(r.String(), loopback)
 		if err != nil {
 			t.Fatalf("%q became %q, which is no reference: %v", s, r, err)
 		}

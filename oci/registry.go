@@ -1,81 +1,108 @@
 package oci
 
 import (
-	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"sort"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
 const (
-	answerTimeout = time.Minute      // for a registry to begin its answer
-	quickTimeout  = 15 * time.Second // to resolve a tag that there is a pin for
-	stallTimeout  = 2 * time.Minute  // without a byte of a blob
-	blobAttempts  = 3
+	quickTimeout = 15 * time.Second       // to resolve a tag that there is a pin for
+	retryPause   = 500 * time.Millisecond // before the second attempt; longer before the next
 )
 
-// repository is one of a registry as remote gives access to it. It
-// logs in once.
+// repository is one of a registry, or of a mirror, logged in to. Manifests
+// come through the library's Puller, blobs through a client of our own, which
+// can ask for the rest of one; both use the same connections and token.
 type repository struct {
-	puller    *remote.Puller
-	transport *http.Transport
-	ref       name.Reference
+	place  place
+	base   *http.Transport
+	puller *remote.Puller
+	client *http.Client
 }
 
-func (r *repository) close() { r.transport.CloseIdleConnections() }
+func (r *repository) close() { r.base.CloseIdleConnections() }
 
-// openRepository prepares access to a reference's registry. Quick does without
-// second attempts, for when there is something to fall back to.
-func openRepository(ref name.Reference, quick bool) (*repository, error) {
-	transport := remote.DefaultTransport.(*http.Transport).Clone()
-	transport.ResponseHeaderTimeout = answerTimeout
-	backoff := remote.Backoff{Duration: 500 * time.Millisecond, Factor: 3, Jitter: 0.1, Steps: 3}
+// connect logs in. Quick does without second attempts, for when there is
+// something to fall back to.
+func (p *pull) connect(ctx context.Context, where place, l login, quick bool) (*repository, error) {
+	stall, header := p.options.wire.stall, answerTimeout
+	if stall == 0 {
+		stall = stallTimeout
+	}
+	base := remote.DefaultTransport.(*http.Transport).Clone()
+	base.ResponseHeaderTimeout = min(stall, header)
+	base.MaxResponseHeaderBytes = maxHeader
+	if p.options.wire.dial != nil {
+		base.DialContext = p.options.wire.dial
+	}
+	backoff := transport.Backoff{Duration: p.pause(), Factor: 3, Jitter: 0.1, Steps: 3}
 	if quick {
 		backoff.Steps = 1
 	}
-	puller, err := remote.NewPuller(
-		remote.WithAuthFromKeychain(authn.DefaultKeychain),
-		remote.WithTransport(transport),
-		remote.WithUserAgent("lab"),
-		remote.WithRetryBackoff(backoff),
-		// Not 429: to ask again at once is what it asks not to do.
-		remote.WithRetryStatusCodes(http.StatusRequestTimeout, http.StatusInternalServerError,
-			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout),
-	)
+	guarded := &guard{base: base, options: &p.options, notice: p.notice, stall: stall}
+	retrying := transport.NewRetry(guarded, transport.WithRetryBackoff(backoff),
+		transport.WithRetryPredicate(passing),
+		transport.WithRetryStatusCodes(http.StatusRequestTimeout, http.StatusInternalServerError,
+			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout))
+	repo := where.ref.Context()
+	inner, err := transport.NewWithContext(ctx, repo.Registry, l.auth,
+		transport.NewUserAgent(retrying, "lab"), []string{repo.Scope(transport.PullScope)})
+	if err != nil {
+		return nil, answerOf(err)
+	}
+	puller, err := remote.NewPuller(remote.WithTransport(inner))
 	if err != nil {
 		return nil, err
 	}
-	return &repository{puller: puller, transport: transport, ref: ref}, nil
+	return &repository{where, base, puller, &http.Client{Transport: inner}}, nil
+}
+
+// answerOf is the error that tells most of logging in. Where plain HTTP is fine
+// the library tries TLS too, first, and joins what came of both.
+func answerOf(err error) error {
+	var certificate *tls.CertificateVerificationError
+	var status *transport.Error
+	var limit *rateLimitError
+	switch {
+	case errors.As(err, &certificate):
+		return certificate
+	case errors.As(err, &status):
+		return status
+	case errors.As(err, &limit):
+		return limit
+	}
+	return err
 }
 
 // resolve finds the image manifest for a platform, and the digest that the
 // reference led to first, which is an index's when there is one. When that
 // digest is known already, it comes back without a manifest.
 func (r *repository) resolve(ctx context.Context, want v1.Platform, known v1.Hash) (manifest []byte, resolved v1.Hash, err error) {
+	ref := r.place.ref
 	if known != (v1.Hash{}) {
 		// Registries count GET against their rate limits, not HEAD. One that
 		// knows no HEAD will show its trouble at GET.
-		if d, err := r.puller.Head(ctx, r.ref); err == nil && d.Digest == known {
+		if d, err := r.puller.Head(ctx, ref); err == nil && d.Digest == known {
 			return nil, known, nil
 		}
 	}
-	desc, err := r.puller.Get(ctx, r.ref)
+	desc, err := r.puller.Get(ctx, ref)
 	if err != nil {
 		return nil, v1.Hash{}, err
 	}
 	get := func(d v1.Descriptor) ([]byte, error) {
-		desc, err := r.puller.Get(ctx, r.ref.Context().Digest(d.Digest.String()))
+		desc, err := r.puller.Get(ctx, ref.Context().Digest(d.Digest.String()))
 		if err != nil {
 			return nil, err
 		}
@@ -85,129 +112,49 @@ func (r *repository) resolve(ctx context.Context, want v1.Platform, known v1.Has
 	return manifest, desc.Digest, err
 }
 
-// blob opens a blob. It asks the registry only, never the addresses that a
-// foreign layer's descriptor may name.
-func (r *repository) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	l, err := r.puller.Layer(ctx, r.ref.Context().Digest(d.Digest.String()))
+// blob asks for a blob from an offset on, and says where the bytes that come
+// begin: at the offset, or at 0 with a registry that cannot do so. It asks the
+// registry only, never the addresses that a foreign layer's descriptor names.
+func (r *repository) blob(ctx context.Context, d v1.Descriptor, offset int64) (rc io.ReadCloser, start int64, err error) {
+	repo := r.place.ref.Context()
+	url := fmt.Sprintf("%s://%s/v2/%s/blobs/%s", repo.Scheme(), repo.RegistryStr(), repo.RepositoryStr(), d.Digest)
+	req, err := http.NewRequestWithContext(context.WithValue(ctx, blobKey{}, true), http.MethodGet, url, nil)
 	if err != nil {
-		cancel(nil)
-		return nil, err
+		return nil, 0, err
 	}
-	rc, err := l.Compressed()
+	req.Header.Set("Accept-Encoding", "identity") // sizes and offsets are those of the blob
+	if offset > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, d.Size-1))
+	}
+	resp, err := r.client.Do(req)
 	if err != nil {
-		cancel(nil)
-		return nil, err
+		return nil, 0, err
 	}
-	stalled := fmt.Errorf("blob %s: no byte for %s", d.Digest, stallTimeout)
-	return &watchedReader{rc: rc, ctx: ctx, cancel: cancel, timer: time.AfterFunc(stallTimeout, func() { cancel(stalled) })}, nil
-}
-
-// watchedReader gives up when nothing comes for too long.
-type watchedReader struct {
-	rc     io.ReadCloser
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
-}
-
-func (w *watchedReader) Read(p []byte) (int, error) {
-	n, err := w.rc.Read(p)
-	w.timer.Reset(stallTimeout)
 	switch {
-	case err == nil || errors.Is(err, io.EOF):
-	case w.ctx.Err() != nil:
-		err = context.Cause(w.ctx)
-	case strings.HasPrefix(err.Error(), "error verifying"):
-		// remote has checked what the store checks, and says less.
-		err = io.EOF
+	case offset > 0 && resp.StatusCode == http.StatusPartialContent && continues(resp.Header.Get("Content-Range"), offset, d.Size):
+		return resp.Body, offset, nil
+	case offset > 0 && (resp.StatusCode == http.StatusPartialContent || resp.StatusCode == http.StatusRequestedRangeNotSatisfiable):
+		resp.Body.Close()
+		return r.blob(ctx, d, 0)
 	}
-	return n, err
+	if err := transport.CheckError(resp, http.StatusOK); err != nil {
+		resp.Body.Close()
+		return nil, 0, err
+	}
+	return resp.Body, 0, nil
 }
 
-func (w *watchedReader) Close() error {
-	w.timer.Stop()
-	err := w.rc.Close()
-	w.cancel(nil)
-	return err
-}
-
-// selectManifest goes from an index, or an index in an index, to the manifest
-// for a platform. What is a manifest already it gives back as it is; its
-// platform is in its config.
-func selectManifest(raw []byte, mediaType types.MediaType, want v1.Platform, get func(v1.Descriptor) ([]byte, error), depth int) ([]byte, error) {
-	if len(raw) > maxManifest {
-		return nil, fmt.Errorf("manifest has %d bytes; at most %d are accepted", len(raw), maxManifest)
-	}
-	if !isIndex(raw, mediaType) {
-		return raw, nil
-	}
-	if depth == maxNesting {
-		return nil, fmt.Errorf("indexes are nested more than %d deep", maxNesting)
-	}
-	index, err := v1.ParseIndexManifest(bytes.NewReader(raw))
-	if err != nil {
-		return nil, fmt.Errorf("parse index: %w", err)
-	}
-	best, rank := v1.Descriptor{}, 0
-	var candidates []v1.Descriptor // that do not say their platform
-	for _, d := range index.Manifests {
-		switch {
-		case d.Digest == (v1.Hash{}):
-		case d.Platform == nil || d.Platform.OS == "" && d.Platform.Architecture == "":
-			if d.MediaType == "" || d.MediaType.IsImage() || d.MediaType.IsIndex() {
-				candidates = append(candidates, d)
-			}
-		default:
-			if r := platformRank(want, *d.Platform); r > rank {
-				best, rank = d, r
-			}
-		}
-	}
-	if rank == 0 {
-		if len(candidates) != 1 {
-			return nil, noPlatform(index, want)
-		}
-		best = candidates[0]
-	}
-	child, err := get(best)
-	if err != nil {
-		return nil, fmt.Errorf("manifest %s for %s: %w", best.Digest, want, err)
-	}
-	if err := checkDigest(child, best.Digest); err != nil {
-		return nil, fmt.Errorf("manifest for %s: %w", want, err)
-	}
-	return selectManifest(child, best.MediaType, want, get, depth+1)
-}
-
-// isIndex goes by the content when the media type does not say.
-func isIndex(raw []byte, mediaType types.MediaType) bool {
-	if mediaType.IsIndex() {
-		return true
-	}
-	if mediaType.IsImage() || mediaType.IsSchema1() {
+// continues says whether a Content-Range (RFC 9110, section 14.4) is that of
+// the blob from the offset on: bytes 10-19/20, or with * for a size unknown.
+func continues(s string, offset, size int64) bool {
+	span, ok := strings.CutPrefix(s, "bytes ")
+	if !ok {
 		return false
 	}
-	index, err := v1.ParseIndexManifest(bytes.NewReader(raw))
-	return err == nil && (index.MediaType.IsIndex() || index.MediaType == "" && len(index.Manifests) > 0)
-}
-
-func noPlatform(index *v1.IndexManifest, want v1.Platform) error {
-	seen := map[string]bool{}
-	for _, d := range index.Manifests {
-		// Attestations call themselves unknown/unknown.
-		if d.Platform != nil && d.Platform.OS != "" && d.Platform.OS != "unknown" {
-			p := normalPlatform(*d.Platform)
-			seen[p.String()] = true
-		}
-	}
-	if len(seen) == 0 {
-		return errors.New("index holds no container image")
-	}
-	var names []string
-	for p := range seen {
-		names = append(names, p)
-	}
-	sort.Strings(names)
-	return fmt.Errorf("no image for %s; there is %s", want, strings.Join(names, ", "))
+	span, all, _ := strings.Cut(span, "/")
+	from, to, _ := strings.Cut(span, "-")
+	first, err := strconv.ParseInt(from, 10, 64)
+	last, err2 := strconv.ParseInt(to, 10, 64)
+	return err == nil && err2 == nil && first == offset && last >= first && last < size &&
+		(all == "*" || all == strconv.FormatInt(size, 10))
 }

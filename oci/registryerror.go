@@ -4,54 +4,84 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
+	"time"
+	"unicode"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// explainRegistry says in a user's words why a registry gave no image.
-func explainRegistry(err error, ref name.Reference) error {
-	host := familiar(ref.Context().RegistryStr())
-	var unknown x509.UnknownAuthorityError
-	var hostname x509.HostnameError
-	var certificate *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
-	switch {
-	case ref.Context().Scheme() == "https" && speaksPlainHTTP(err):
-		return fmt.Errorf("registry %s speaks plain HTTP, not TLS; ask for plain HTTP if that is meant: %w", host, err)
-	case errors.As(err, &unknown), errors.As(err, &hostname), errors.As(err, &certificate):
-		return fmt.Errorf("registry %s shows a certificate that this host does not trust: %w", host, err)
-	case errors.As(err, &record):
-		return fmt.Errorf("registry %s does not speak TLS: %w", host, err)
-	}
-	var terr *transport.Error
-	if errors.As(err, &terr) {
-		switch terr.StatusCode {
-		case http.StatusUnauthorized, http.StatusForbidden:
-			return fmt.Errorf("registry %s says no (%d): %s: %w", host, terr.StatusCode, credentialsText(ref), err)
-		case http.StatusNotFound:
-			return fmt.Errorf("registry %s has no such %s: %w", host, missing(terr, ref), err)
-		case http.StatusTooManyRequests:
-			return fmt.Errorf("registry %s limits how often one may pull (429): wait, or log in for a higher limit: %w", host, err)
-		}
-		if terr.StatusCode >= 500 {
-			return fmt.Errorf("registry %s is out of order (%d): %w", host, terr.StatusCode, err)
-		}
+// explainRegistry says in a user's words why a registry gave no image, and
+// what can be done about it. What went wrong on this side it leaves as it is.
+func explainRegistry(err error, where place, l login) error {
+	if ours(err) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	if unreachable(err) && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("registry %s does not answer: %w", host, err)
+	said := plainError{err}
+	host := where.host()
+	var hostname x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var refused *refusedError
+	var limit *rateLimitError
+	var status *transport.Error
+	switch {
+	case speaksPlainHTTP(err) && (where.ref.Context().Scheme() == "https" || errors.As(err, &refused)):
+		return fmt.Errorf("%s speaks plain HTTP, not TLS; if that is meant, name it with --plain-http %s: %w", where, host, said)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return fmt.Errorf("%s shows a certificate that is not valid at this time; is this host's clock right? %w", where, said)
+	case errors.As(err, &hostname):
+		return fmt.Errorf("%s shows a certificate that this host does not trust, for it is another host's: %w", where, said)
+	case errors.As(err, new(x509.UnknownAuthorityError)), errors.As(err, &certificate):
+		return fmt.Errorf("%s shows a certificate that this host does not trust; name its authority's certificate in SSL_CERT_FILE, or a folder of such in SSL_CERT_DIR: %w", where, said)
+	case errors.As(err, &record):
+		return fmt.Errorf("%s does not speak TLS: %w", where, said)
+	case errors.As(err, &refused):
+		return fmt.Errorf("%s: %w", where, said)
+	case errors.As(err, &limit):
+		return fmt.Errorf("%s limits how often one may pull; %s: %w", where, waysOut(limit, where, l), said)
+	case errors.As(err, &status):
+		return explainStatus(status, where, l, said)
+	case unreachable(err):
+		return fmt.Errorf("%s does not answer: %w", where, said)
 	}
-	return err
+	return fmt.Errorf("%s: %w", where, said)
+}
+
+// explainStatus is explainRegistry for an answer that says no.
+func explainStatus(status *transport.Error, where place, l login, said error) error {
+	switch code := status.StatusCode; {
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		return fmt.Errorf("%s says no (%d): %s: %w", where, code, loginText(where, l), said)
+	case code == http.StatusNotFound:
+		return fmt.Errorf("%s has no such %s: %w", where, missing(status, where.ref), said)
+	case code >= 500:
+		return fmt.Errorf("%s is out of order (%d); try again later, or pull from a mirror with --registry-mirror: %w", where, code, said)
+	default:
+		return fmt.Errorf("%s answers %d, which lab has no use for: %w", where, code, said)
+	}
+}
+
+// waysOut says when to come back, and what helps before that.
+func waysOut(limit *rateLimitError, where place, l login) string {
+	var s string
+	if limit.after > 0 {
+		s = fmt.Sprintf("come back in %s (%s), or ", short(limit.after), time.Now().Add(limit.after).Format("Jan 2 15:04"))
+	}
+	if l.from == "" {
+		s += fmt.Sprintf("log in for a higher limit (docker login %s), ", where.host())
+	}
+	return s + "pull from a mirror (--registry-mirror), or use a file (oci-archive:FILE)"
 }
 
 // speaksPlainHTTP knows net/http's error, which has no type of its own.
@@ -64,74 +94,114 @@ func missing(err *transport.Error, ref name.Reference) string {
 	for _, d := range err.Errors {
 		switch d.Code {
 		case transport.NameUnknownErrorCode:
-			return "repository, " + ref.Context().RepositoryStr()
+			return "repository, " + ref.Context().RepositoryStr() + "; check the spelling"
 		case transport.BlobUnknownErrorCode:
-			return "blob, though the image names it"
+			return "blob, though the image names it; push the image again"
 		}
 	}
 	if _, ok := ref.(name.Digest); ok {
-		return "image, " + ref.Identifier()
+		return fmt.Sprintf("image, %s of %s; it may have been deleted", ref.Identifier(), ref.Context().RepositoryStr())
 	}
-	return fmt.Sprintf("tag, %s of %s", ref.Identifier(), ref.Context().RepositoryStr())
+	return fmt.Sprintf("tag, %s of %s; check the spelling", ref.Identifier(), ref.Context().RepositoryStr())
 }
 
 // unreachable says whether an error means that the registry gave no answer,
 // so that an image pulled before may stand in: no network, no service, and
 // too many requests, but no refusal and no certificate that is wrong.
 func unreachable(err error) bool {
-	var terr *transport.Error
-	if errors.As(err, &terr) {
-		return terr.StatusCode >= 500 || terr.StatusCode == http.StatusTooManyRequests || terr.StatusCode == http.StatusRequestTimeout
+	var status *transport.Error
+	if errors.As(err, &status) {
+		return status.StatusCode >= 500 || status.StatusCode == http.StatusTooManyRequests || status.StatusCode == http.StatusRequestTimeout
 	}
 	var certificate *tls.CertificateVerificationError
-	if errors.As(err, &certificate) || speaksPlainHTTP(err) {
+	if errors.As(err, new(*refusedError)) || errors.As(err, &certificate) || speaksPlainHTTP(err) {
 		return false
 	}
 	// Not net.Error: a full disk's error is one too, by its method Timeout.
 	var request *url.Error
 	var socket *net.OpError
-	return errors.As(err, &request) || errors.As(err, &socket) || errors.Is(err, context.DeadlineExceeded)
+	return errors.As(err, new(*rateLimitError)) || errors.Is(err, errStalled) ||
+		errors.As(err, &request) || errors.As(err, &socket) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// credentialsText says which file was read for credentials and whether it had
-// any. The order is authn.DefaultKeychain's.
-func credentialsText(ref name.Reference) string {
-	file := credentialsFile()
-	host := familiar(ref.Context().RegistryStr())
-	auth, err := authn.DefaultKeychain.Resolve(ref.Context())
+// passing says whether to send a request again at once: the connection broke,
+// or the answer says that the trouble will pass. It is asked by the library,
+// whose own errors of that kind say so themselves.
+func passing(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errStalled) {
+		return false
+	}
+	var says interface{ Temporary() bool }
+	return errors.As(err, &says) && says.Temporary() || brokenConnection(err)
+}
+
+// ours says whether an error is of this machine, and would be the same with
+// any registry: the store's files, or the user's limits.
+func ours(err error) bool {
+	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) || errors.As(err, new(*LimitError))
+}
+
+// loginText says what was tried to be let in with.
+func loginText(where place, l login) string {
+	host := where.host()
 	switch {
-	case file == "":
+	case l.from != "":
+		return fmt.Sprintf("the credentials for %s in %s were not accepted", host, l.from)
+	case l.trouble != nil:
+		return fmt.Sprintf("it was asked without credentials, since %v", l.trouble)
+	case len(l.looked) == 0:
 		return fmt.Sprintf("there is no such image or it is private, and no file with credentials was found (docker login %s, or podman login, makes one)", host)
-	case err != nil:
-		return fmt.Sprintf("reading credentials from %s: %v", file, err)
-	case auth == authn.Anonymous:
-		return fmt.Sprintf("there is no such image or it is private, and %s has no credentials for %s (docker login %s, or podman login, adds them)", file, host, host)
 	}
-	return fmt.Sprintf("the credentials for %s in %s were not accepted", host, file)
+	return fmt.Sprintf("there is no such image or it is private, and %s has no credentials for %s (docker login %s, or podman login, adds them)",
+		strings.Join(l.looked, " or "), host, host)
 }
 
-func credentialsFile() string {
-	exists := func(path string) bool {
-		info, err := os.Stat(path)
-		return err == nil && !info.IsDir()
+// plainError is an error whose text is fit to be printed: others wrote parts
+// of it.
+type plainError struct{ err error }
+
+func (e plainError) Error() string { return plainText(e.err.Error()) }
+func (e plainError) Unwrap() error { return e.err }
+
+// plainText makes one line of others' words, without what a terminal would
+// obey, and not too long.
+func plainText(s string) string {
+	const most = 600
+	if len(s) > 2*most {
+		s = s[:2*most]
 	}
-	home, _ := os.UserHomeDir()
-	docker := os.Getenv("DOCKER_CONFIG")
-	if docker == "" {
-		docker = filepath.Join(home, ".docker")
-	}
-	config := os.Getenv("XDG_CONFIG_HOME")
-	if config == "" {
-		config = filepath.Join(home, ".config")
-	}
-	candidates := []string{filepath.Join(docker, "config.json"), os.Getenv("REGISTRY_AUTH_FILE")}
-	if run := os.Getenv("XDG_RUNTIME_DIR"); run != "" {
-		candidates = append(candidates, filepath.Join(run, "containers/auth.json"))
-	}
-	for _, c := range append(candidates, filepath.Join(config, "containers/auth.json")) {
-		if c != "" && exists(c) {
-			return c
+	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case r == unicode.ReplacementChar || !unicode.IsPrint(r):
+			return -1
 		}
+		return r
+	}, s)), " ")
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most]) + "…"
 	}
-	return ""
+	return s
+}
+
+// refusalText finds a registry's own words in an answer that says no: the
+// messages of the distribution specification's errors, or a line of text.
+func refusalText(body []byte) string {
+	var answer struct {
+		Errors []struct{ Message string }
+	}
+	if json.Unmarshal(body, &answer) == nil {
+		var words []string
+		for _, e := range answer.Errors {
+			if e.Message != "" {
+				words = append(words, e.Message)
+			}
+		}
+		return plainText(strings.Join(words, "; "))
+	}
+	if strings.HasPrefix(strings.TrimSpace(string(body)), "<") {
+		return "" // a page for browsers
+	}
+	return plainText(string(body))
 }

@@ -27,7 +27,7 @@ func (p *pull) fromRootfs(ctx context.Context) (*storeImage, error) {
 	if info.IsDir() {
 		d, err = p.storeDir(ctx)
 	} else {
-		p.total = info.Size()
+		p.progress(func(so *Progress) { so.Total = info.Size() })
 		d, err = p.storeTar(ctx)
 	}
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 )
 
 // Store keeps images in a directory that is an OCI image layout
@@ -26,7 +27,7 @@ import (
 //	oci-layout, index.json      index.json names each pinned manifest and the reference it came from
 //	blobs/sha256/…              by digest; appear whole or not at all
 //	headers/sha256/…            what is inside a layer (see table); made again when missing
-//	tmp/                        files being written
+//	tmp/                        files being written, and downloads to go on with
 //
 // Several processes may use one directory, and it may be deleted at any time.
 type Store struct {
@@ -83,16 +84,30 @@ func checkLayoutVersion(b []byte) error {
 	return nil
 }
 
-// sweep removes what a killed process left half written. Whatever is younger
-// than a day may still be somebody's.
+// sweep removes what a killed process left half written, and what it left of
+// a download when nobody has gone on with it for a day. Whatever is younger
+// may still be somebody's.
 func (s *Store) sweep() {
 	old := time.Now().Add(-24 * time.Hour)
-	files, _ := os.ReadDir(filepath.Join(s.dir, "tmp"))
+	dir := filepath.Join(s.dir, "tmp")
+	files, _ := os.ReadDir(dir)
 	for _, f := range files {
 		if info, err := f.Info(); err == nil && info.ModTime().Before(old) {
-			os.Remove(filepath.Join(s.dir, "tmp", f.Name()))
+			removeUnlocked(filepath.Join(dir, f.Name()))
 		}
 	}
+}
+
+// removeUnlocked removes a file that nobody has locked.
+func removeUnlocked(path string) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err == nil {
+		defer f.Close()
+		if lockNamed(f, path) != nil {
+			return
+		}
+	}
+	os.Remove(path)
 }
 
 func (s *Store) blobPath(h v1.Hash) string {
@@ -157,11 +172,11 @@ func (s *Store) put(r io.Reader, want *v1.Descriptor, limit int64) (v1.Descripto
 	case want == nil && n > limit:
 		return v1.Descriptor{}, &LimitError{Field: "Bytes", Limit: limit}
 	case want != nil && n > want.Size:
-		return v1.Descriptor{}, fmt.Errorf("blob %s is longer than the %d bytes announced", want.Digest, want.Size)
+		return v1.Descriptor{}, longer(*want)
 	case want != nil && n < want.Size:
 		return v1.Descriptor{}, &truncatedError{want.Digest, n, want.Size}
 	case want != nil && got.Digest != want.Digest:
-		return v1.Descriptor{}, fmt.Errorf("blob %s has the digest %s: the bytes are not those asked for", want.Digest, got.Digest)
+		return v1.Descriptor{}, &wrongBytesError{want: want.Digest, got: got.Digest}
 	}
 	if s.has(got) {
 		return got, nil

@@ -15,6 +15,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"lab/lab"
+	"lab/oci"
 	"lab/probe"
 )
 
@@ -45,7 +46,8 @@ func imageFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "load", Usage: "put another image into the guest, as `NAME=REF`; may be repeated", Category: catImage},
 		&cli.StringFlag{Name: "platform", Usage: "take `OS/ARCH` from images for several platforms", DefaultText: "the host's", Category: catImage},
-		&cli.BoolFlag{Name: "plain-http", Usage: "speak http to registries (those on this host are spoken to so anyway)", Category: catImage},
+		&cli.StringSliceFlag{Name: "registry-mirror", Usage: "ask `MIRROR` before the registry it mirrors: [REGISTRY=]HOST[:PORT][/PREFIX], as in docker.io=mirror.example:5000/hub (docker.io goes without saying); may be repeated, tried in order", Category: catImage},
+		&cli.StringSliceFlag{Name: "plain-http", Usage: "speak plain HTTP to the registry or mirror `HOST[:PORT]` (on this host lab does so anyway); may be repeated", Category: catImage},
 		&cli.StringFlag{Name: "free", Usage: "leave `SIZE` free on the guest's disk (K, M, G)", Value: "256M", Category: catImage},
 	}
 }
@@ -157,13 +159,9 @@ func spec(c *cli.Context) (lab.Spec, error) {
 	if r := c.String("runtime"); r != "lab" {
 		return lab.Spec{}, usagef("runtime %q is not known: lab", r)
 	}
-	images, err := loads(c)
+	s, err := imageSpec(c)
 	if err != nil {
 		return lab.Spec{}, err
-	}
-	free, err := size(c.String("free"))
-	if err != nil {
-		return lab.Spec{}, usagef("--free: %v", err)
 	}
 	clock := defaultClock
 	if s := c.String("clock"); s != "" {
@@ -171,21 +169,43 @@ func spec(c *cli.Context) (lab.Spec, error) {
 			return lab.Spec{}, usagef("--clock: %v", err)
 		}
 	}
-	s := lab.Spec{
-		Images: images,
-		Test: probe.Spec{
-			Command: command, Env: c.StringSlice("env"), User: c.String("user"), Cwd: c.String("workdir"),
-			CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"), Privileged: c.Bool("privileged"),
-			Timeout: c.Duration("timeout"), Epoch: clock,
-		},
-		Symptom: lab.Symptom{Kind: c.String("symptom"), GoodMatch: c.String("good-match"), BadMatch: c.String("bad-match")},
-		Machine: lab.MachineSpec{
-			QEMU: c.String("qemu"), Accel: c.String("accel"), Memory: c.Int("memory"), CPUs: c.Int("cpus"),
-			Cmdline: c.String("cmdline"), BootTimeout: c.Duration("boot-timeout"),
-		},
-		Free: free, Platform: c.String("platform"), PlainHTTP: c.Bool("plain-http"),
+	s.Test = probe.Spec{
+		Command: command, Env: c.StringSlice("env"), User: c.String("user"), Cwd: c.String("workdir"),
+		CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"), Privileged: c.Bool("privileged"),
+		Timeout: c.Duration("timeout"), Epoch: clock,
+	}
+	s.Symptom = lab.Symptom{Kind: c.String("symptom"), GoodMatch: c.String("good-match"), BadMatch: c.String("bad-match")}
+	s.Machine = lab.MachineSpec{
+		QEMU: c.String("qemu"), Accel: c.String("accel"), Memory: c.Int("memory"), CPUs: c.Int("cpus"),
+		Cmdline: c.String("cmdline"), BootTimeout: c.Duration("boot-timeout"),
 	}
 	s.Kernel = lab.KernelSpec{Repo: c.String("repo"), Config: c.StringSlice("config"), Jobs: c.Int("jobs")}
+	return s, nil
+}
+
+// imageSpec turns the flags of imageFlags into the Spec's fields.
+func imageSpec(c *cli.Context) (s lab.Spec, err error) {
+	if s.Images, err = loads(c); err != nil {
+		return s, err
+	}
+	if s.Free, err = size(c.String("free")); err != nil {
+		return s, usagef("--free: %v", err)
+	}
+	s.Platform = c.String("platform")
+	for _, text := range c.StringSlice("registry-mirror") {
+		m, err := oci.ParseMirror(text)
+		if err != nil {
+			return s, usagef("--registry-mirror: %v", err)
+		}
+		s.Registries.Mirrors = append(s.Registries.Mirrors, m)
+	}
+	for _, text := range c.StringSlice("plain-http") {
+		host, err := oci.ParseHost(strings.TrimPrefix(text, "http://"))
+		if err != nil {
+			return s, usagef("--plain-http: %v", err)
+		}
+		s.Registries.PlainHTTP = append(s.Registries.PlainHTTP, host)
+	}
 	return s, nil
 }
 

@@ -34,18 +34,14 @@ EXAMPLE
 				if c.String("output") == "" {
 					return usagef("no output: name a file with --output FILE")
 				}
-				images, err := loads(c)
+				s, err := imageSpec(c)
 				if err != nil {
 					return err
 				}
-				if len(images) == 0 {
+				if len(s.Images) == 0 {
 					return usagef("no image: name one with --load NAME=REF")
 				}
-				free, err := size(c.String("free"))
-				if err != nil {
-					return usagef("--free: %v", err)
-				}
-				return runImageBuild(c, lab.Spec{Images: images, Free: free, Platform: c.String("platform"), PlainHTTP: c.Bool("plain-http")})
+				return runImageBuild(c, s)
 			},
 		}},
 	}

@@ -20,7 +20,8 @@ import (
 type printer struct {
 	mu    sync.Mutex
 	w     io.Writer
-	width int // of the terminal; 0 where there is none
+	term  *os.File // nil where w is no terminal
+	width int      // of the terminal; 0 where there is none
 	live  string
 	drawn time.Time // when the live line last changed
 	last  time.Time // when a plain line was last written
@@ -30,12 +31,22 @@ const plainEvery = 30 * time.Second
 
 func newPrinter(w io.Writer) *printer {
 	p := &printer{w: w, last: time.Now()}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 10 {
-			p.width = width
-		}
+	// A dumb terminal cannot erase a line (terminfo's dumb has no el).
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+		p.term = f
+		p.measure()
 	}
 	return p
+}
+
+// measure looks how wide the terminal is by now: people drag windows.
+func (p *printer) measure() {
+	if p.term == nil {
+		return
+	}
+	if width, _, err := term.GetSize(int(p.term.Fd())); err == nil && width > 10 {
+		p.width = width
+	}
 }
 
 func (p *printer) progress() lab.Progress { return lab.Progress{Line: p.line, Live: p.show} }
@@ -63,6 +74,7 @@ func (p *printer) show(s string) {
 	// an eye can follow.
 	if s != p.live && (s == "" || p.live == "" || time.Since(p.drawn) >= 50*time.Millisecond) {
 		p.clear()
+		p.measure()
 		p.live, p.drawn = s, time.Now()
 		p.draw()
 	}

@@ -1,0 +1,136 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"lab/oci"
+)
+
+// Registries say how docker:// references are pulled from this machine.
+type Registries struct {
+	Mirrors   []oci.Mirror // asked before the registries they mirror, in this order
+	PlainHTTP []string     // HOST[:PORT]: whom to speak plain HTTP to; this host's own need not be named
+}
+
+func (l *Lab) pull(ctx context.Context, store *oci.Store, s Spec, load Load) (oci.Image, error) {
+	start := time.Now()
+	m := meter{reference: load.Reference}
+	stop := l.live(m.line)
+	img, err := store.Pull(ctx, load.Reference, oci.PullOptions{
+		Platform:  s.Platform,
+		Mirrors:   s.Registries.Mirrors,
+		PlainHTTP: s.Registries.PlainHTTP,
+		Progress:  func(so oci.Progress) { m.add(time.Now(), so) },
+		Notice:    func(text string) { l.Progress.Say("%s", text) },
+	})
+	stop()
+	if err != nil {
+		return oci.Image{}, err
+	}
+	took := ""
+	if d := time.Since(start); d >= time.Second && m.so.Done > 0 {
+		took = fmt.Sprintf(" (%s in %s)", mib(m.so.Done), seconds(d))
+	}
+	l.Progress.Say("image %s is %s%s", load.Reference, img.Pin.Digest, took)
+	return img, nil
+}
+
+// live shows a line and keeps it up to date until stop is called: time passes
+// even when nothing else happens.
+func (l *Lab) live(line func(time.Time) string) (stop func()) {
+	l.Progress.Show("%s", line(time.Now()))
+	tick := time.NewTicker(500 * time.Millisecond)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case now := <-tick.C:
+				l.Progress.Show("%s", line(now))
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		tick.Stop()
+		close(done)
+		wg.Wait()
+		l.Progress.Show("")
+	}
+}
+
+// A meter tells a download's progress and its present rate.
+type meter struct {
+	reference string
+
+	mu   sync.Mutex
+	so   oci.Progress
+	seen []sample // the last few seconds, oldest first
+}
+
+type sample struct {
+	at   time.Time
+	done int64
+}
+
+// meterWindow is how far back the rate looks: long enough to be steady, short
+// enough to show that a connection has become slow.
+const meterWindow = 5 * time.Second
+
+func (m *meter) add(now time.Time, so oci.Progress) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.so = so
+	if n := len(m.seen); n == 0 || now.Sub(m.seen[n-1].at) >= meterWindow/20 {
+		m.seen = append(m.seen, sample{now, so.Done})
+		m.forget(now)
+	}
+}
+
+// forget drops what is older than the window, but for the sample that the
+// window begins with.
+func (m *meter) forget(now time.Time) {
+	i := 0
+	for i+1 < len(m.seen) && now.Sub(m.seen[i+1].at) >= meterWindow {
+		i++
+	}
+	m.seen = m.seen[i:]
+}
+
+// rate is in bytes per second; 0 where there is nothing to go by yet.
+func (m *meter) rate(now time.Time) (rate float64, known bool) {
+	m.forget(now)
+	if len(m.seen) == 0 || now.Sub(m.seen[0].at) < time.Second {
+		return 0, false
+	}
+	return float64(m.so.Done-m.seen[0].done) / now.Sub(m.seen[0].at).Seconds(), true
+}
+
+// line puts the numbers first: the end of a long line is cut off.
+func (m *meter) line(now time.Time) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.so.Done >= m.so.Total {
+		if m.so.AllLayers > 0 && m.so.Layers == m.so.AllLayers {
+			return "checking the layers of " + m.reference
+		}
+		return "pulling " + m.reference
+	}
+	s := fmt.Sprintf("pulling %.1f of %s", float64(m.so.Done)/(1<<20), mib(m.so.Total))
+	if rate, known := m.rate(now); known {
+		s += fmt.Sprintf(", %s/s", mib(int64(rate)))
+		if left := float64(m.so.Total-m.so.Done) / rate; rate > 0 && left >= 2 && left < longest.Seconds() {
+			s += fmt.Sprintf(", %s left", (time.Duration(left) * time.Second).String())
+		}
+	}
+	if m.so.AllLayers > 1 {
+		s += fmt.Sprintf(", %d of %d layers", m.so.Layers, m.so.AllLayers)
+	}
+	return s + ": " + m.reference
+}
+
+func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
