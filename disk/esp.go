@@ -100,6 +100,11 @@ func (b *Boot) validate() error {
 	if len(b.Cmdline) > maxBootCmdline {
 		return fmt.Errorf("check disk spec: boot command line of %d bytes, at most %d are allowed", len(b.Cmdline), maxBootCmdline)
 	}
+	files, err := b.open()
+	if err != nil {
+		return err
+	}
+	closeAll(files)
 	return nil
 }
 

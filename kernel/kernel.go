@@ -40,23 +40,31 @@ type Kernel struct {
 // have, judged by its configuration. It knows nothing, and names nothing, when
 // the kernel came without one.
 func (k Kernel) Lacks() ([]string, error) {
+	c, modules, err := k.configuration()
+	if err != nil || c == nil {
+		return nil, err
+	}
+	return kconfig.Guest(c, modules...), nil
+}
+
+// configuration reads the kernel's configuration, nil when it came without one,
+// and names its modules.
+func (k Kernel) configuration() (c kconfig.Config, modules []string, err error) {
 	if k.Config == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	f, err := os.Open(k.Config)
 	if err != nil {
-		return nil, fmt.Errorf("read config of kernel: %w", err)
+		return nil, nil, fmt.Errorf("read config of kernel: %w", err)
 	}
 	defer f.Close()
-	c, err := kconfig.Parse(f)
-	if err != nil {
-		return nil, fmt.Errorf("read config %s: %w", k.Config, err)
+	if c, err = kconfig.Parse(f); err != nil {
+		return nil, nil, fmt.Errorf("read config %s: %w", k.Config, err)
 	}
-	var modules []string
 	for _, path := range k.Modules {
 		modules = append(modules, moduleName(path))
 	}
-	return kconfig.Guest(c, modules...), nil
+	return c, modules, nil
 }
 
 // Failure says why a commit gives no kernel. It is a finding about the commit,

@@ -16,6 +16,21 @@ import (
 // built in.
 var wanted = []string{"virtio_pci", "virtio_blk", "ext4", "virtio_console"}
 
+// DiskDrivers names the modules that find a disk on machines and hypervisors
+// other than lab's own, for FromPackage.
+func DiskDrivers() []string {
+	return []string{
+		"virtio_mmio", "virtio_scsi",
+		"vmd", "pci_hyperv", "nvme", // the first two hide NVMe disks behind a bus of their own
+		"ahci", "ata_piix", "ata_generic",
+		"hv_storvsc", "vmw_pvscsi", "mptspi", "mptsas", "megaraid_sas", "sym53c8xx",
+		"sd_mod",
+		"xen_blkfront",
+		"xhci_pci", "ehci_pci", "uhci_hcd", "uas", "usb_storage",
+		"sdhci_pci", "sdhci_acpi", "mmc_block",
+	}
+}
+
 const (
 	maxModule  = 256 << 20 // bytes of one module, unpacked
 	maxModinfo = 1 << 20   // bytes of its .modinfo section
@@ -27,12 +42,12 @@ type moduleSet struct {
 	builtin map[string]bool   // names that modules.builtin lists
 }
 
-// extract puts the wanted modules and all they depend on, unpacked, into dir
+// extract puts the named modules and all they depend on, unpacked, into dir
 // and returns their files in the order to load them. The packages carry no
 // modules.dep, which depmod makes at installation, so the dependencies are
-// read from the modules themselves. A wanted module that is not there is left
+// read from the modules themselves. A named module that is not there is left
 // out: whether that matters, the kernel's configuration tells.
-func (s moduleSet) extract(dir string) ([]string, error) {
+func (s moduleSet) extract(dir string, names []string) ([]string, error) {
 	var order []string
 	state := map[string]int{} // 1: on the way, 2: done
 	var load func(name string) error
@@ -75,7 +90,7 @@ func (s moduleSet) extract(dir string) ([]string, error) {
 		order = append(order, file)
 		return nil
 	}
-	for _, name := range wanted {
+	for _, name := range names {
 		if s.files[name] != "" && !s.builtin[name] {
 			if err := load(name); err != nil {
 				return nil, err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -27,17 +28,20 @@ const (
 // its ports, in the order to load them. They are unpacked below cache/kernels,
 // once for each package of the same bytes. Nothing of the package is run.
 //
+// More modules may be named, as DiskDrivers does: those that the package has
+// come after the others.
+//
 // A package without a kernel in it, such as the metapackage
 // linux-image-cloud-amd64, gives an error that names the package it depends on.
-func FromPackage(ctx context.Context, cache, path string) (Kernel, error) {
-	k, err := fromPackage(ctx, cache, path)
+func FromPackage(ctx context.Context, cache, path string, more ...string) (Kernel, error) {
+	k, err := fromPackage(ctx, cache, path, more)
 	if err != nil {
 		return Kernel{}, fmt.Errorf("read package %s: %w", path, err)
 	}
 	return k, nil
 }
 
-func fromPackage(ctx context.Context, cache, file string) (Kernel, error) {
+func fromPackage(ctx context.Context, cache, file string, more []string) (Kernel, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return Kernel{}, err
@@ -58,7 +62,7 @@ func fromPackage(ctx context.Context, cache, file string) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, err
 	}
-	made := []string{"package", digest}
+	made := append([]string{"package", digest}, more...)
 	key := cacheKey(made)
 	dir := filepath.Join(kernels, key)
 	if k, _, ok := loadEntry(dir); ok {
@@ -77,7 +81,7 @@ func fromPackage(ctx context.Context, cache, file string) (Kernel, error) {
 		return Kernel{}, err
 	}
 	defer os.RemoveAll(tmp)
-	k, err := unpackDeb(ctx, f, info.Size(), tmp)
+	k, err := unpackDeb(ctx, f, info.Size(), tmp, slices.Concat(wanted, more))
 	if err != nil {
 		return Kernel{}, err
 	}
@@ -94,8 +98,9 @@ func kernelsDir(cache string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// unpackDeb unpacks what is needed of a package into the new directory dir.
-func unpackDeb(ctx context.Context, r io.ReaderAt, size int64, dir string) (Kernel, error) {
+// unpackDeb unpacks what is needed of a package into the new directory dir: the
+// kernel, and the named modules.
+func unpackDeb(ctx context.Context, r io.ReaderAt, size int64, dir string, names []string) (Kernel, error) {
 	d, err := openDeb(r, size)
 	if err != nil {
 		return Kernel{}, err
@@ -136,7 +141,7 @@ func unpackDeb(ctx context.Context, r io.ReaderAt, size int64, dir string) (Kern
 	}
 	k.Config, k.SystemMap = u.config, u.systemMap
 	k.Source = strings.TrimSpace("package " + name + " " + d.fields["Version"])
-	if k.Modules, err = u.modules.extract(modules); err != nil {
+	if k.Modules, err = u.modules.extract(modules, names); err != nil {
 		return Kernel{}, err
 	}
 	return k, os.RemoveAll(spool)

@@ -330,7 +330,7 @@ func FuzzDeb(f *testing.F) {
 	f.Add(arOf(file{name: "debian-binary", content: "2.0\n"}, file{name: "control.tar", content: ""}, file{name: "data.tar.zst", content: ""}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := filepath.Join(t.TempDir(), "tmp")
-		k, err := unpackDeb(t.Context(), bytes.NewReader(data), int64(len(data)), dir)
+		k, err := unpackDeb(t.Context(), bytes.NewReader(data), int64(len(data)), dir, wanted)
 		if err != nil {
 			return
 		}

@@ -20,6 +20,7 @@ const (
 	ForBoot  = "boot kernels (run, bisect, reproduce, demo)"
 	ForBuild = "build kernels (run --repo, bisect, demo)"
 	ForDemo  = "lab demo"
+	ForUEFI  = "make images that boot by themselves (image build --bootable)"
 	ForTests = "lab's own tests"
 )
 
@@ -56,6 +57,8 @@ var needs = []need{
 	{"kernel source", []string{"/usr/src/linux-source-*.tar.*"}, ForDemo, map[string]string{"apt-get": "linux-source"}},
 	{"xz", nil, ForDemo, map[string]string{"apt-get": "xz-utils", "dnf": "xz", "pacman": "xz", "zypper": "xz"}},
 
+	{"systemd-boot", loaderPaths, ForUEFI, map[string]string{"apt-get": "systemd-boot-efi", "dnf": "systemd-boot-unsigned", "pacman": "systemd", "zypper": "systemd-boot"}},
+
 	{"mmdebstrap", nil, ForTests, map[string]string{"apt-get": "mmdebstrap"}},
 	{"mke2fs", []string{"/sbin/mke2fs", "/usr/sbin/mke2fs"}, ForTests, same("e2fsprogs")},
 	{"sfdisk", []string{"/sbin/sfdisk", "/usr/sbin/sfdisk"}, ForTests, map[string]string{"apt-get": "fdisk"}},
@@ -63,6 +66,7 @@ var needs = []need{
 	{"busybox", []string{"/bin/busybox", "/usr/bin/busybox"}, ForTests, map[string]string{"apt-get": "busybox-static"}},
 	{"fsck.vfat", []string{"/sbin/fsck.vfat", "/usr/sbin/fsck.vfat"}, ForTests, same("dosfstools")},
 	{"mcopy", nil, ForTests, same("mtools")},
+	{"OVMF", []string{"/usr/share/OVMF/OVMF_CODE*.fd"}, ForTests, map[string]string{"apt-get": "ovmf"}},
 	{"cpio", nil, ForTests, same("cpio")},
 	{"dash", nil, ForTests, same("dash")},
 	{"gzip", nil, ForTests, same("gzip")},

@@ -36,12 +36,12 @@ type Image = bundle.Image
 // BuildDisk fetches and pins the images and writes them to a disk image at
 // path, or into the cache where path is empty.
 func (l *Lab) BuildDisk(ctx context.Context, s Spec, path string) (disk.Image, []Image, error) {
-	return l.buildDisk(ctx, s, nil, path)
+	return l.buildDisk(ctx, s, nil, nil, path)
 }
 
 // buildDisk is BuildDisk with images that may be pinned already, one for each
-// of the Spec's.
-func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, path string) (disk.Image, []Image, error) {
+// of the Spec's, and for a disk that may boot by itself.
+func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.Boot, path string) (disk.Image, []Image, error) {
 	dir, err := l.dir("oci")
 	if err != nil {
 		return disk.Image{}, nil, err
@@ -65,10 +65,13 @@ func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, path string
 		if err != nil {
 			return disk.Image{}, nil, fmt.Errorf("image %s: %w", load.Reference, err)
 		}
+		if boot != nil && load.Name == s.Test.Container && len(s.Test.Command) == 0 && !hasCommand(c.Config) {
+			return disk.Image{}, nil, fmt.Errorf("image %s has no command to run: name one behind --", load.Reference)
+		}
 		pins = append(pins, Image{Name: load.Name, Pin: img.Pin})
 		containers = append(containers, c)
 	}
-	d, err := l.writeDisk(ctx, disk.Spec{Containers: containers, Free: s.Free, Epoch: epoch}, path)
+	d, err := l.writeDisk(ctx, disk.Spec{Containers: containers, Free: s.Free, Epoch: epoch, Boot: boot}, path)
 	return d, pins, err
 }
 
@@ -140,7 +143,7 @@ func (l *Lab) prepare(ctx context.Context, s Spec, pinned []Image) (*guest, erro
 	if err != nil {
 		return nil, err
 	}
-	d, images, err := l.buildDisk(ctx, s, pinned, "")
+	d, images, err := l.buildDisk(ctx, s, pinned, nil, "")
 	if err != nil {
 		return nil, err
 	}

@@ -56,11 +56,12 @@ type source struct {
 	commit kernel.Commit
 }
 
-func (l *Lab) source(ctx context.Context, s KernelSpec) (source, error) {
+// source opens it. More modules may be named that a package's kernel brings.
+func (l *Lab) source(ctx context.Context, s KernelSpec, modules ...string) (source, error) {
 	var err error
 	k := source{Lab: l}
 	if s.File != "" {
-		k.ready, err = l.readyMade(ctx, s.File)
+		k.ready, err = l.readyMade(ctx, s.File, modules...)
 		return k, err
 	}
 	if k.tree, err = l.openTree(ctx, s.Repo); err != nil {
@@ -86,13 +87,13 @@ func (k source) Close() {
 }
 
 // readyMade opens a kernel that somebody else built.
-func (l *Lab) readyMade(ctx context.Context, path string) (kernel.Kernel, error) {
+func (l *Lab) readyMade(ctx context.Context, path string, modules ...string) (kernel.Kernel, error) {
 	if !isPackage(path) {
 		return kernel.FromFile(path)
 	}
 	l.Progress.Show("unpacking %s", filepath.Base(path))
 	defer l.Progress.Show("")
-	return kernel.FromPackage(ctx, l.Cache, path)
+	return kernel.FromPackage(ctx, l.Cache, path, modules...)
 }
 
 // isPackage tells a Debian package from a kernel by its first bytes (ar's

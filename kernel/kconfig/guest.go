@@ -25,8 +25,6 @@ var needs = []need{
 	{"TMPFS", "", "the container's /dev is a tmpfs"},
 	{"DEVTMPFS", "", "the device nodes of disk and ports come from it"},
 	{"PCI", "", "the guest's devices sit on PCI"},
-	{"VIRTIO_PCI", "virtio_pci", "the guest's devices are virtio devices on PCI"},
-	{"VIRTIO_BLK", "virtio_blk", "the guest's disk is a virtio block device"},
 	{"EFI_PARTITION", "", "the guest's disk has a GPT"},
 	{"EXT4_FS", "ext4", "the guest's file system is ext4"},
 	{"NAMESPACES", "", "a container needs namespaces"},
@@ -36,19 +34,33 @@ var needs = []need{
 	{"NET_NS", "", "a container has a network of its own"},
 }
 
+// virtio is what the guest's disk needs of a kernel in lab's own machine.
+var virtio = []need{
+	{"VIRTIO_PCI", "virtio_pci", "the guest's devices are virtio devices on PCI"},
+	{"VIRTIO_BLK", "virtio_blk", "the guest's disk is a virtio block device"},
+}
+
 // Guest names, in plain words, what lab's guest needs and a kernel of this
 // resolved configuration lacks; nothing when it can run the guest. A symbol
 // built as a module (=m) counts only when its module is among those that the
 // guest loads from its initramfs.
 func Guest(c Config, modules ...string) []string {
-	var lacks []string
-	for _, n := range needs {
-		if !n.met(c, modules) {
-			lacks = append(lacks, n.lacking(c))
-		}
-	}
+	lacks := lacking(c, modules, needs, virtio)
 	if !channel(c, modules) {
 		lacks = append(lacks, "CONFIG_VIRTIO_CONSOLE is not set and there is no second serial port (CONFIG_SERIAL_8250_RUNTIME_UARTS): the test's results have no way out")
+	}
+	return lacks
+}
+
+// lacking explains the needs that are not met.
+func lacking(c Config, modules []string, lists ...[]need) []string {
+	var lacks []string
+	for _, list := range lists {
+		for _, n := range list {
+			if !n.met(c, modules) {
+				lacks = append(lacks, n.lacking(c))
+			}
+		}
 	}
 	return lacks
 }

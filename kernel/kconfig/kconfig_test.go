@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,7 +97,7 @@ func TestCompare(t *testing.T) {
 func TestGuest(t *testing.T) {
 	sound := func() Config {
 		c := Config{"VIRTIO_CONSOLE": "y", "SERIAL_8250": "y"}
-		for _, n := range needs {
+		for _, n := range slices.Concat(needs, virtio) {
 			c[n.symbol] = "y"
 		}
 		return c
@@ -131,8 +132,36 @@ func TestGuest(t *testing.T) {
 			}
 		}
 	}
-	if got := Guest(nil); len(got) != len(needs)+1 {
-		t.Errorf("an empty configuration lacks %d things, want all %d", len(got), len(needs)+1)
+	if got := Guest(nil); len(got) != len(needs)+len(virtio)+1 {
+		t.Errorf("an empty configuration lacks %d things, want all %d", len(got), len(needs)+len(virtio)+1)
+	}
+}
+
+func TestUEFI(t *testing.T) {
+	c := Config{"VIRTIO_PCI": "m", "VIRTIO_BLK": "m", "SATA_AHCI": "m", "BLK_DEV_SD": "m", "BLK_DEV_NVME": "y"}
+	for _, n := range slices.Concat(needs, firmware) {
+		c[n.symbol] = "y"
+	}
+	if lacks := UEFI(c); len(lacks) != 0 {
+		t.Errorf("a sound configuration lacks %q", lacks)
+	}
+	has, lacks := Disks(c, "virtio_pci", "virtio_blk", "ahci")
+	if diff := cmp.Diff([]string{"virtio", "NVMe"}, has); diff != "" {
+		t.Errorf("Disks (-want +got):\n%s", diff)
+	}
+	if !slices.Contains(lacks, "SATA (AHCI)") { // for want of sd_mod
+		t.Errorf("it has no driver for %q", lacks)
+	}
+	c["BLK_DEV_NVME"], c["EFI_STUB"], c["EXT4_FS"] = "m", "n", "n"
+	want := []string{"CONFIG_EFI_STUB", "CONFIG_EXT4_FS", "no driver for any disk"}
+	got := UEFI(c)
+	if len(got) != len(want) {
+		t.Fatalf("UEFI says %q, want %q", got, want)
+	}
+	for i := range got {
+		if !strings.Contains(got[i], want[i]) {
+			t.Errorf("UEFI says %q, want %q", got[i], want[i])
+		}
 	}
 }
 

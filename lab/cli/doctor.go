@@ -34,7 +34,7 @@ EXAMPLE
 			if c.Args().Present() {
 				return usagef("unexpected argument %q", c.Args().First())
 			}
-			purposes := []string{lab.ForBoot, lab.ForBuild, lab.ForDemo}
+			purposes := []string{lab.ForBoot, lab.ForBuild, lab.ForDemo, lab.ForUEFI}
 			if inOwnSource() {
 				purposes = append(purposes, lab.ForTests)
 			}
@@ -127,9 +127,12 @@ func healthText(h lab.Health) string {
 func hint(err error) string {
 	var emulator *qemu.ErrMissing
 	var tool *kernel.MissingError
+	var loader *lab.MissingLoader
 	switch {
 	case errors.As(err, &emulator), errors.As(err, &tool):
 		return "see what is missing with 'lab doctor', and install it with 'lab doctor --install'"
+	case errors.As(err, &loader):
+		return "install systemd-boot (Debian's and Ubuntu's systemd-boot-efi, Fedora's systemd-boot-unsigned; 'lab doctor --install' does), or name a loader with --loader FILE"
 	case errors.Is(err, syscall.ENOSPC):
 		return "free some space, or keep lab's files elsewhere with --cache DIR (temporary ones follow TMPDIR)"
 	}

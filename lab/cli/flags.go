@@ -59,13 +59,7 @@ func testFlags() []cli.Flag {
 		&cli.StringFlag{Name: "image", Usage: "test the container image `REF`: docker://HOST/NAME:TAG, oci:DIR:TAG, oci-archive:FILE, docker-archive:FILE, rootfs:FILE.tar or rootfs:DIR", Category: catImage},
 
 		&cli.StringFlag{Name: "runtime", Usage: "run the container by `NAME`: lab (lab's own agent)", Value: "lab", Category: catTest},
-		&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "set `NAME=VALUE` in the container; may be repeated", Category: catTest},
-		&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as `USER[:GROUP]`", DefaultText: "the image's", Category: catTest},
-		&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "run in `DIR`", DefaultText: "the image's", Category: catTest},
-		&cli.StringSliceFlag{Name: "cap-add", Usage: "add `CAPABILITY` to Docker's defaults; may be repeated", Category: catTest},
-		&cli.StringSliceFlag{Name: "cap-drop", Usage: "drop `CAPABILITY`, or ALL; may be repeated", Category: catTest},
-		&cli.BoolFlag{Name: "privileged", Usage: "all capabilities, nothing masked or read-only", Category: catTest},
-		&cli.DurationFlag{Name: "timeout", Usage: "the test is bad when it takes longer than `TIME`", Value: 5 * time.Minute, Category: catTest},
+	}, containerFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "clock", Usage: "start the guest's clock at `TIME` (RFC 3339)", DefaultText: "2020-01-01T00:00:00Z", Category: catTest},
 
 		&cli.StringFlag{Name: "symptom", Usage: "hunt `KIND`: test, build, boot or crash", Value: lab.SymptomTest, Category: catVerdict},
@@ -79,6 +73,19 @@ func testFlags() []cli.Flag {
 		&cli.StringFlag{Name: "qemu", Usage: "run this QEMU `BINARY`", DefaultText: "qemu-system-ARCH", Category: catMachine},
 		&cli.DurationFlag{Name: "boot-timeout", Usage: "the kernel does not boot when userspace is not there after `TIME`", Value: 2 * time.Minute, Category: catMachine},
 	})
+}
+
+// containerFlags say how a test's container runs.
+func containerFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "set `NAME=VALUE` in the container; may be repeated", Category: catTest},
+		&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as `USER[:GROUP]`", DefaultText: "the image's", Category: catTest},
+		&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "run in `DIR`", DefaultText: "the image's", Category: catTest},
+		&cli.StringSliceFlag{Name: "cap-add", Usage: "add `CAPABILITY` to Docker's defaults; may be repeated", Category: catTest},
+		&cli.StringSliceFlag{Name: "cap-drop", Usage: "drop `CAPABILITY`, or ALL; may be repeated", Category: catTest},
+		&cli.BoolFlag{Name: "privileged", Usage: "all capabilities, nothing masked or read-only", Category: catTest},
+		&cli.DurationFlag{Name: "timeout", Usage: "the test is bad when it takes longer than `TIME`", Value: 5 * time.Minute, Category: catTest},
+	}
 }
 
 // applySpecFile sets every flag that the --spec file names and the command
@@ -169,11 +176,8 @@ func spec(c *cli.Context) (lab.Spec, error) {
 			return lab.Spec{}, usagef("--clock: %v", err)
 		}
 	}
-	s.Test = probe.Spec{
-		Command: command, Env: c.StringSlice("env"), User: c.String("user"), Cwd: c.String("workdir"),
-		CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"), Privileged: c.Bool("privileged"),
-		Timeout: c.Duration("timeout"), Epoch: clock,
-	}
+	s.Test = containerTest(c, command)
+	s.Test.Epoch = clock
 	s.Symptom = lab.Symptom{Kind: c.String("symptom"), GoodMatch: c.String("good-match"), BadMatch: c.String("bad-match")}
 	s.Machine = lab.MachineSpec{
 		QEMU: c.String("qemu"), Accel: c.String("accel"), Memory: c.Int("memory"), CPUs: c.Int("cpus"),
@@ -207,6 +211,15 @@ func imageSpec(c *cli.Context) (s lab.Spec, err error) {
 		s.Registries.PlainHTTP = append(s.Registries.PlainHTTP, host)
 	}
 	return s, nil
+}
+
+// containerTest is what containerFlags say of a test.
+func containerTest(c *cli.Context, command []string) probe.Spec {
+	return probe.Spec{
+		Command: command, Env: c.StringSlice("env"), User: c.String("user"), Cwd: c.String("workdir"),
+		CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"), Privileged: c.Bool("privileged"),
+		Timeout: c.Duration("timeout"),
+	}
 }
 
 // defaultClock is when a guest believes to start, unless told otherwise: a

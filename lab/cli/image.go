@@ -21,15 +21,28 @@ func imageCommand() *cli.Command {
 /containers/NAME/rootfs beside its runtime config. No root, no mount and no
 container engine; the same images give the same bytes.
 
-EXAMPLE
-   lab image build --load app=docker://127.0.0.1:5000/app:1 --load db=rootfs:db.tar -o disk.img`,
-			Flags: slices.Concat(imageFlags(), []cli.Flag{
+With --bootable the image boots without lab on any x86-64 machine or hypervisor
+with UEFI firmware, from whatever disk its kernel has a driver for. A second
+partition, lab-esp, holds systemd-boot, the kernel, an initramfs and the command
+line. The machine runs COMMAND in the container, or what the image would run,
+shows its output and its exit status on the screen and on the first serial line,
+and powers off. Unlike under lab run, what the container writes stays on the
+disk, and the clock is the machine's.
+
+EXAMPLES
+   lab image build --load app=docker://127.0.0.1:5000/app:1 --load db=rootfs:db.tar -o disk.img
+   lab image build --bootable --kernel linux-image-6.1.0-56-cloud-amd64_6.1.192-2_amd64.deb \
+     --load app=rootfs:app.tar -o disk.img -- sh -c 'uname -r; /test'
+   qemu-system-x86_64 -M q35 -m 1G -nographic -bios /usr/share/ovmf/OVMF.fd -snapshot \
+     -drive if=none,id=d,format=raw,file=disk.img -device nvme,drive=d,serial=1`,
+			ArgsUsage: "[-- COMMAND [ARG...]]",
+			Flags: slices.Concat(imageFlags(), bootFlags(), []cli.Flag{
 				&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the image to `FILE`", Category: catOutput},
 				jsonFlag(),
 			}),
 			Action: func(c *cli.Context) error {
-				if c.Args().Present() {
-					return usagef("unexpected argument %q", c.Args().First())
+				if stray := beforeDashes(c); len(stray) > 0 {
+					return usagef("unexpected argument %q", stray[0])
 				}
 				if c.String("output") == "" {
 					return usagef("no output: name a file with --output FILE")
@@ -41,7 +54,11 @@ EXAMPLE
 				if len(s.Images) == 0 {
 					return usagef("no image: name one with --load NAME=REF")
 				}
-				return runImageBuild(c, s)
+				boot, err := bootSpec(c, &s)
+				if err != nil {
+					return err
+				}
+				return runImageBuild(c, s, boot)
 			},
 		}},
 	}
@@ -51,16 +68,23 @@ EXAMPLE
 type imageResult struct {
 	disk.Image
 	Containers []lab.Image `json:"containers"`
+	Boot       *lab.Boot   `json:"boot,omitempty"` // of an image that boots by itself
 }
 
-func runImageBuild(c *cli.Context, s lab.Spec) error {
-	d, images, err := theLab(c).BuildDisk(c.Context, s, c.String("output"))
+func runImageBuild(c *cli.Context, s lab.Spec, boot *lab.BootSpec) error {
+	var r imageResult
+	var err error
+	if boot == nil {
+		r.Image, r.Containers, err = theLab(c).BuildDisk(c.Context, s, c.String("output"))
+	} else {
+		r, err = buildBootable(c, s, *boot)
+	}
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, imageResult{d, images})
+		return printJSON(c.App.Writer, r)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s  %s\n", d.Digest, d.Path)
+	_, err = fmt.Fprintf(c.App.Writer, "%s  %s\n", r.Digest, r.Path)
 	return err
 }

@@ -10,6 +10,15 @@
 // reports how it ended, and powers the machine off. Nothing it meets may leave
 // the machine running: a panic of its own is reported and powers off as well.
 //
+// A disk that boots by itself has nobody to report to. The kernel parameters of
+// such an image say so:
+//
+//	lab.echo    the console gets the test's output too
+//	lab.alone   there is no host: the consoles, screen and serial line alike, get
+//	            everything, modules without their hardware are no news, the
+//	            disk may be of any kind, and what is written to it stays
+//	lab.stay    (with lab.alone) when the test is over, the machine stays on
+//
 // The agent asks for Linux 3.13 at least. What a kernel lacks of a container's
 // surroundings (a namespace, cgroups, message queues) is said in the result,
 // and the test runs without it.
@@ -53,8 +62,9 @@ func Dispatch() {
 // An agent is the state of the guest's PID 1.
 type agent struct {
 	cmdline  string
-	echo     bool         // lab.echo: the console gets the test's output too
-	console  int          // file descriptor of /dev/console, -1 when there is none
+	echo     bool         // lab.echo, lab.alone
+	alone    bool         // lab.alone
+	consoles []int        // file descriptors of /dev/console, or of all consoles
 	channel  *channel     // nil when there is none
 	out      *wire.Writer // on channel, or on nothing
 	finished atomic.Bool
@@ -62,7 +72,7 @@ type agent struct {
 
 // boot is PID 1. It never returns.
 func boot() {
-	a := &agent{console: -1, out: wire.NewWriter(discard{})}
+	a := &agent{out: wire.NewWriter(discard{})}
 	defer a.guard()
 	done, err := a.run()
 	if err != nil {
@@ -79,21 +89,30 @@ func (a *agent) run() (wire.Done, error) {
 		return failed, err
 	}
 	if fd, err := unix.Open("/dev/console", unix.O_WRONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err == nil {
-		a.console = fd
+		a.consoles = []int{fd}
 	}
 	cmdline, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return failed, fmt.Errorf("read the kernel command line: %w", err)
 	}
 	a.cmdline = strings.TrimSpace(string(cmdline))
-	a.echo = hasParameter(a.cmdline, "lab.echo")
-	notes := loadModules(probe.ModulesPath)
+	a.alone = hasParameter(a.cmdline, "lab.alone")
+	a.echo = a.alone || hasParameter(a.cmdline, "lab.echo")
+	notes := loadModules(probe.ModulesPath, a.alone)
 
 	spec, err := readSpec()
 	if err == nil {
 		spec = spec.WithDefaults()
 	}
-	channelErr := a.connect(spec.MaxOutput)
+	var channelErr error
+	if a.alone {
+		a.useAllConsoles()
+		for _, m := range missing() {
+			a.say("note: this kernel has no %s", m)
+		}
+	} else {
+		channelErr = a.connect(spec.MaxOutput)
+	}
 	for _, n := range notes {
 		a.note("%s", n) // the reason, maybe, for having no channel
 	}
@@ -106,8 +125,16 @@ func (a *agent) run() (wire.Done, error) {
 			return failed, fmt.Errorf("set the clock to %s: %w", spec.Epoch.Format(time.RFC3339), err)
 		}
 	}
-	if err := mountDisk(); err != nil {
+	limit := diskLimit
+	if a.alone {
+		limit = anyDiskLimit
+	}
+	device, err := mountDisk(limit)
+	if err != nil {
 		return failed, err
+	}
+	if a.alone {
+		a.say("the image's disk is %s, the kernel Linux %s", device, release())
 	}
 	return a.runContainer(spec)
 }
@@ -181,8 +208,8 @@ func (a *agent) say(format string, args ...any) {
 }
 
 func (a *agent) print(b []byte) {
-	if a.console >= 0 {
-		_, _ = writeAll(a.console, b)
+	for _, fd := range a.consoles {
+		_, _ = writeAll(fd, b)
 	}
 }
 
@@ -208,6 +235,9 @@ func (a *agent) finish(d wire.Done) {
 	case d.Signal != "":
 		a.say("test ended by %s", d.Signal)
 	}
+	if d.Truncated && a.alone {
+		a.say("note: the test said more than is shown")
+	}
 	a.say("test exited with status %d", d.Exit)
 	if f, err := wire.JSON(wire.TypeDone, d); err != nil {
 		a.say("error: %v", err)
@@ -220,7 +250,10 @@ func (a *agent) finish(d wire.Done) {
 		}
 		a.channel.awaitAck(patience)
 	}
-	powerOff()
+	if a.alone {
+		a.leave(d.Error != "")
+	}
+	powerOff(a.alone)
 }
 
 // version is the version control revision that this binary was built from.

@@ -3,12 +3,9 @@
 package agent
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +17,13 @@ import (
 // diskLabel is the name of the partition, and of the ext4 file system, that
 // holds the containers.
 const diskLabel = "lab-root"
+
+// How long the disk may take to appear: lab's own is there when its driver is;
+// a USB disk, or one behind a large controller, takes seconds.
+const (
+	diskLimit    = 10 * time.Second
+	anyDiskLimit = 30 * time.Second
+)
 
 // mountEarly mounts what everything else needs, on the initramfs.
 func mountEarly() error {
@@ -42,86 +46,41 @@ func mountEarly() error {
 	return nil
 }
 
-// loadModules loads the modules that the list at path names, one a line, in
-// that order. What does not load is a note: the kernel may do without.
-func loadModules(path string) (notes []string) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return []string{fmt.Sprintf("load modules: %v", err)}
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		module := strings.TrimSpace(lines.Text())
-		if module == "" {
-			continue
-		}
-		if err := loadModule(module); err != nil && !errors.Is(err, unix.EEXIST) {
-			notes = append(notes, fmt.Sprintf("load module %s: %v", module, err))
-		}
-	}
-	if err := lines.Err(); err != nil {
-		notes = append(notes, fmt.Sprintf("load modules: read %s: %v", path, err))
-	}
-	return notes
-}
-
-func loadModule(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	err = unix.FinitModule(int(f.Fd()), "", 0)
-	if !errors.Is(err, unix.ENOSYS) {
-		return err
-	}
-	image, err := io.ReadAll(f)
-	if err != nil {
-		return err
-	}
-	return unix.InitModule(image, "")
-}
-
-// mountDisk mounts the disk and makes it the root of the agent and all that
-// come after it. The initramfs cannot be pivoted away from (pivot_root(2)): the
+// mountDisk waits for the disk, limit at most, mounts it and makes it the root of
+// the agent and all that come after it. The initramfs cannot be pivoted away from (pivot_root(2)): the
 // disk is moved over it.
-func mountDisk() error {
+func mountDisk(limit time.Duration) (device string, err error) {
 	const target = "/root-disk"
-	device, err := waitFor(10*time.Second, findDisk)
-	if err != nil {
-		return err
+	if device, err = waitFor(limit, findDisk); err != nil {
+		return "", err
 	}
 	if err := os.MkdirAll(target, 0o755); err != nil {
-		return fmt.Errorf("mount the disk: %w", err)
+		return "", fmt.Errorf("mount the disk: %w", err)
 	}
 	if err := unix.Mount(device, target, "ext4", unix.MS_NOATIME, ""); err != nil {
-		return fmt.Errorf("mount %s as ext4: %w", device, err)
+		return "", fmt.Errorf("mount %s as ext4: %w", device, err)
 	}
 	for _, dir := range []string{"/dev", "/proc", "/sys"} {
 		if err := os.MkdirAll(target+dir, 0o755); err != nil {
-			return fmt.Errorf("prepare the disk: %w", err)
+			return "", fmt.Errorf("prepare the disk: %w", err)
 		}
 		if err := unix.Mount(dir, target+dir, "", unix.MS_MOVE, ""); err != nil {
-			return fmt.Errorf("move %s to the disk: %w", dir, err)
+			return "", fmt.Errorf("move %s to the disk: %w", dir, err)
 		}
 	}
 	if err := unix.Chdir(target); err != nil {
-		return fmt.Errorf("enter the disk: %w", err)
+		return "", fmt.Errorf("enter the disk: %w", err)
 	}
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
-		return fmt.Errorf("move the disk to /: %w", err)
+		return "", fmt.Errorf("move the disk to /: %w", err)
 	}
 	if err := unix.Chroot("."); err != nil {
-		return fmt.Errorf("change the root to the disk: %w", err)
+		return "", fmt.Errorf("change the root to the disk: %w", err)
 	}
 	if err := unix.Chdir("/"); err != nil {
-		return fmt.Errorf("enter the disk: %w", err)
+		return "", fmt.Errorf("enter the disk: %w", err)
 	}
-	return nil
+	return device, nil
 }
 
 // findDisk finds the block device that is the partition called lab-root. A
@@ -142,19 +101,23 @@ func findDisk() (string, error) {
 		}
 	}
 	for _, b := range blocks {
-		name := filepath.Base(b)
-		if strings.HasPrefix(name, "loop") || strings.HasPrefix(name, "ram") {
+		if !isDisk(b) {
 			continue
 		}
-		seen = append(seen, name)
-		if label, err := ext4Label("/dev/" + name); err == nil && label == diskLabel {
-			return "/dev/" + name, nil
+		device := "/dev/" + filepath.Base(b)
+		seen = append(seen, describeDisk(b))
+		if label, err := ext4Label(device); err == nil && label == diskLabel {
+			return device, nil
 		}
 	}
-	if len(seen) == 0 {
-		return "", fmt.Errorf("find the disk's partition %s: the kernel sees no disk (does it have CONFIG_VIRTIO_BLK and CONFIG_VIRTIO_PCI?)", diskLabel)
+	idle := idleControllers()
+	switch {
+	case len(seen) > 0:
+		return "", fmt.Errorf("find the disk's partition %s: it is none of %s (does the kernel have CONFIG_EFI_PARTITION?)%s", diskLabel, strings.Join(seen, ", "), idle)
+	case idle != "":
+		return "", fmt.Errorf("find the disk's partition %s: the kernel sees no disk%s", diskLabel, idle)
 	}
-	return "", fmt.Errorf("find the disk's partition %s: it is none of %s (does the kernel have CONFIG_EFI_PARTITION?)", diskLabel, strings.Join(seen, ", "))
+	return "", fmt.Errorf("find the disk's partition %s: the kernel sees no disk (does it have CONFIG_VIRTIO_BLK and CONFIG_VIRTIO_PCI?)", diskLabel)
 }
 
 func hasLine(text, line string) bool {
