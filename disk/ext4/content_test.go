@@ -103,3 +103,10 @@ func (r *contentReader) Read(b []byte) (int, error) {
 	})
 	return n, nil
 }
+
+// fillReader is an endless file of one byte.
+type fillReader byte
+
+func (r fillReader) Read(b []byte) (int, error) {
+	return content{{end: int64(len(b)), fill: byte(r)}}.reader().Read(b)
+}

@@ -2,10 +2,14 @@ package ext4
 
 import (
 	"archive/tar"
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -109,7 +113,7 @@ func TestCloseSizeTooSmall(t *testing.T) {
 		"files":   func(w *Writer) { zoo(t, w) },
 		"end of group": func(w *Writer) { // bitmaps and tables begin in the next
 			h := tar.Header{Typeflag: tar.TypeReg, Name: "f", Size: (groupBlocks - 100) * blockSize}
-			if err := w.Add(&h, onesReader{}); err != nil {
+			if err := w.Add(&h, fillReader(1)); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -157,7 +161,7 @@ func TestCloseSizeErrors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Add(&tar.Header{Typeflag: tar.TypeReg, Name: "f", Size: 6 << 20}, onesReader{}); err != nil {
+		if err := w.Add(&tar.Header{Typeflag: tar.TypeReg, Name: "f", Size: 6 << 20}, fillReader(1)); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.CloseSize(size); err == nil || !strings.Contains(err.Error(), want) {
@@ -171,7 +175,7 @@ func TestCloseSizeErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Add(&tar.Header{Typeflag: tar.TypeReg, Name: "f", Size: 8<<20 - 64<<10}, onesReader{}); err != nil {
+	if err := w.Add(&tar.Header{Typeflag: tar.TypeReg, Name: "f", Size: 8<<20 - 64<<10}, fillReader(1)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.CloseSize(8 << 20); err == nil || !strings.Contains(err.Error(), "size of 8388608 bytes is not enough, nor would be 8388608") {
@@ -197,6 +201,78 @@ func TestTebibyte(t *testing.T) {
 	for key, want := range map[string]int64{"Block count": size / blockSize, "Free blocks": size / blockSize * 98 / 100, "Free inodes": size / inodeRatio * 98 / 100} {
 		if got := superValue(t, image, key); got < want {
 			t.Errorf("%s is %d, less than %d", key, got, want)
+		}
+	}
+}
+
+func TestFreeSpace(t *testing.T) {
+	for _, free := range []int64{0, 1, 1 << 20, 100 << 20, 1 << 30, 40 << 30} {
+		w, finish := newFS(t)
+		add(t, w, tar.Header{Typeflag: tar.TypeReg, Name: "file"}, "data")
+		image := finish(free)
+		checkCopies(t, readImage(t, image))
+		out, err := tool(t, "dumpe2fs", "-h", image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := func(key string) (n int64) {
+			_, after, _ := strings.Cut(out, "\n"+key+":")
+			fmt.Sscan(after, &n)
+			return n
+		}
+		// What statfs(2) calls available: without the kernel's own reserve.
+		available := value("Free blocks") - min(4096, value("Block count")/50)
+		if available*blockSize < free {
+			t.Errorf("asked for %d bytes free, %d are", free, available*blockSize)
+		}
+		if limit := free + free/10 + 4<<20; available*blockSize > limit {
+			t.Errorf("asked for %d bytes free, %d are", free, available*blockSize)
+		}
+		if got := value("Free inodes"); got < 1024 || got < free/inodeRatio {
+			t.Errorf("%d inodes are free in %d bytes", got, free)
+		}
+	}
+}
+
+// TestMaxSize fills a file system beyond the size it may have: with data, and
+// with the free space asked for.
+func TestMaxSize(t *testing.T) {
+	o := testOptions
+	o.MaxSize = 8 << 20
+	w, err := NewWriter(discard{}, 0, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = w.Add(&tar.Header{Typeflag: tar.TypeReg, Name: "f", Size: 9 << 20}, fillReader(1))
+	if !errors.Is(err, errFull) {
+		t.Errorf("adding 9 of 8 MiB: %v", err)
+	}
+	w, err = NewWriter(discard{}, 0, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Close(8 << 20); !errors.Is(err, errFull) {
+		t.Errorf("8 of 8 MiB free: %v", err)
+	}
+}
+
+// checkCopies compares the copies of superblock and group descriptors with the
+// originals.
+func checkCopies(t *testing.T, r *readFS) {
+	t.Helper()
+	super := bytes.Clone(r.b[1024:2048])
+	groups := (int(binary.LittleEndian.Uint32(super[4:])) + groupBlocks - 1) / groupBlocks
+	descs := r.b[blockSize:][:groups*descSize]
+	for group := 1; group < groups; group++ {
+		if !slices.Contains([]int{1, 3, 5, 7, 9, 25, 27, 49, 81, 125}, group) {
+			continue
+		}
+		binary.LittleEndian.PutUint16(super[0x5a:], uint16(group))
+		sum := ^crc32.Checksum(super[:0x3fc], crc32.MakeTable(crc32.Castagnoli))
+		binary.LittleEndian.PutUint32(super[0x3fc:], sum)
+		at := r.b[group*groupBlocks*blockSize:]
+		if !bytes.Equal(at[:1024], super) || !bytes.Equal(at[blockSize:][:len(descs)], descs) {
+			t.Errorf("group %d of %d has no good copy of the superblock", group, groups)
 		}
 	}
 }

@@ -64,7 +64,7 @@ func (g Guest) Boot(t *testing.T) (console string, list []string) {
 	if err := os.WriteFile(out, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(out, 64<<20); err != nil {
+	if err := os.Truncate(out, 128<<20); err != nil {
 		t.Fatal(err)
 	}
 

@@ -92,6 +92,12 @@ func change(root string) error {
 	if err != nil {
 		return err
 	}
+	for _, e := range names[:1000] { // the hash leads to where it would be
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(large, e.Name()+"-not"), &st); err != unix.ENOENT {
+			return fmt.Errorf("look up what is not there: %v", err)
+		}
+	}
 	for i := range 5000 {
 		if err := os.WriteFile(filepath.Join(large, "new-"+strconv.Itoa(i)), []byte("new"), 0o644); err != nil {
 			return err
