@@ -143,7 +143,7 @@ const (
 	inodePiece = 1024
 	// maxInodes bounds the memory that a stream can ask for, at some 250 bytes
 	// for each file. Large images have a million files.
-	maxInodes = 1 << 23
+	maxInodes = 1 << 22
 )
 
 // add gives out the next number.

@@ -22,8 +22,16 @@ func (w *Writer) addLink(dir *directory, name string, h *tar.Header) error {
 		if err := w.clearPlace(dir, name); err != nil {
 			return err
 		}
+		target, err := w.keep(target)
+		if err != nil {
+			return err
+		}
+		from, err := w.keep(h.Name)
+		if err != nil {
+			return err
+		}
 		dir.entries[name] = uint32(len(w.links)) | pendingLink
-		w.links = append(w.links, link{dir, name, target, h.Name})
+		w.links = append(w.links, link{dir, name, target, from})
 		return nil
 	case dir.entries[name] == ino:
 		return nil

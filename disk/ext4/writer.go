@@ -56,9 +56,10 @@ const (
 	lostFoundBlocks = 4 // as mke2fs gives it, so that e2fsck need not allocate
 
 	// maxPath is PATH_MAX of Linux, which no longer path can be opened with;
-	// maxEntries bounds the memory for names as maxInodes does for files.
+	// maxEntries and maxKept bound the memory for names as maxInodes does for files.
 	maxPath    = 4096
 	maxEntries = 1 << 24
+	maxKept    = 512 << 20
 )
 
 // defaultUUID is for file systems that got none: e2fsck wants one.
@@ -80,6 +81,7 @@ type Writer struct {
 	dirBlock direntBlock
 
 	entries  int    // added so far
+	kept     int    // bytes of their names that stay in memory
 	lastPath string // of the directory that the last entry went to
 	lastDir  *directory
 	err      error
@@ -276,11 +278,11 @@ func (w *Writer) parent(p string) (*directory, string, error) {
 			}
 			ino, ok := dir.entries[element]
 			if !ok {
-				err := checkName(element)
-				if err == nil {
-					dir, err = w.makeDirectory(dir, element)
-				}
+				element, err := w.keepName(element)
 				if err != nil {
+					return nil, "", err
+				}
+				if dir, err = w.makeDirectory(dir, element); err != nil {
 					return nil, "", err
 				}
 				continue
@@ -292,20 +294,31 @@ func (w *Writer) parent(p string) (*directory, string, error) {
 		}
 		w.lastPath, w.lastDir = dirPath, dir
 	}
-	return w.lastDir, name, checkName(name)
+	name, err := w.keepName(name)
+	return w.lastDir, name, err
 }
 
 // clean takes a path to its elements, with single slashes between them.
 func clean(p string) string { return strings.TrimPrefix(path.Clean("/"+p), "/") }
 
-func checkName(name string) error {
+// keepName gives a name that may be in a directory.
+func (w *Writer) keepName(name string) (string, error) {
 	switch {
 	case len(name) > maxName:
-		return fmt.Errorf("name %.32q… has %d bytes, at most %d are allowed", name, len(name), maxName)
+		return "", fmt.Errorf("name %.32q… has %d bytes, at most %d are allowed", name, len(name), maxName)
 	case strings.ContainsRune(name, 0):
-		return fmt.Errorf("name %q holds a zero byte", name)
+		return "", fmt.Errorf("name %q holds a zero byte", name)
 	}
-	return nil
+	return w.keep(name)
+}
+
+// keep gives a string that may stay in memory until the end: one of its own, lest
+// a name hold on to the path that it was cut from.
+func (w *Writer) keep(s string) (string, error) {
+	if w.kept += len(s); w.kept > maxKept {
+		return "", fmt.Errorf("names are longer than %d bytes, all together", maxKept)
+	}
+	return strings.Clone(s), nil
 }
 
 func (w *Writer) makeDirectory(dir *directory, name string) (*directory, error) {

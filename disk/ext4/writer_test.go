@@ -65,6 +65,25 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestMaxKept: names, and what links wait for, may only take so much memory.
+func TestMaxKept(t *testing.T) {
+	for _, h := range []tar.Header{
+		{Typeflag: tar.TypeReg, Name: "d/name"},
+		{Typeflag: tar.TypeReg, Name: "directory/f"},
+		{Typeflag: tar.TypeLink, Name: "l", Linkname: "target"},
+	} {
+		w, err := NewWriter(discard{}, 0, testOptions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.kept = maxKept - 4
+		err = w.Add(&h, strings.NewReader(""))
+		if err == nil || !strings.Contains(err.Error(), "names are longer than 536870912 bytes, all together") {
+			t.Errorf("%s: error is %v", h.Name, err)
+		}
+	}
+}
+
 // TestWriteErrors lets the disk fill up at every write there is.
 func TestWriteErrors(t *testing.T) {
 	for left := 0; ; left += 64 << 10 {
