@@ -68,9 +68,11 @@ func (s moduleSet) extract(dir string, names []string) ([]string, error) {
 			return fmt.Errorf("read module %s: %w", name, err)
 		}
 		for _, d := range soft {
-			// A soft dependency may name an algorithm, "crc32c", whose plain
-			// implementation is the module crc32c_generic, and may be absent.
-			for _, d := range []string{d, d + "_generic"} {
+			// A soft dependency may be absent, and may name an algorithm, "crc32c"
+			// or by its alias "crypto-crc32c", whose plain implementation is the
+			// module crc32c_generic.
+			algorithm := strings.TrimPrefix(d, "crypto_")
+			for _, d := range []string{d, algorithm, algorithm + "_generic"} {
 				if s.files[d] != "" && !slices.Contains(depends, d) {
 					depends = append(depends, d)
 				}

@@ -62,7 +62,7 @@ func fromPackage(ctx context.Context, cache, file string, more []string) (Kernel
 	if err != nil {
 		return Kernel{}, err
 	}
-	made := append([]string{"package", digest}, more...)
+	made := append([]string{"package, format 2", digest}, more...)
 	key := cacheKey(made)
 	dir := filepath.Join(kernels, key)
 	if k, _, ok := loadEntry(dir); ok {

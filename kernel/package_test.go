@@ -133,7 +133,7 @@ func fakePackage() []file {
 		{name: lib + "kernel/virtio/virtio.ko", content: ko("depends=")},
 		{name: lib + "kernel/virtio/virtio_ring.ko", content: ko("depends=virtio")},
 		{name: lib + "kernel/virtio/virtio_pci.ko", content: ko("depends=virtio,virtio_ring")},
-		{name: lib + "kernel/fs/ext4.ko", content: ko("depends=jbd2,crc16", "softdep=pre: crc32c nosuch post: later")},
+		{name: lib + "kernel/fs/ext4.ko", content: ko("depends=jbd2,crc16", "softdep=pre: crypto-crc32c nosuch post: later")},
 		{name: lib + "kernel/fs/jbd2.ko", content: ko("depends=")},
 		{name: lib + "kernel/crypto/crc32c_generic.ko", content: ko("depends=")},
 		{name: lib + "kernel/later.ko", content: ko("depends=nowhere")},
