@@ -154,7 +154,7 @@ func (g *generator) finish() {
 func (g *generator) step() {
 	switch g.below(24) {
 	case 0:
-		h, _, _ := g.header()
+		h, _, xattrs := g.header()
 		h.Typeflag = pick[byte](g, tar.TypeReg, tar.TypeReg, tar.TypeDir, tar.TypeFifo, tar.TypeLink)
 		h.Mode &= 0o7777
 		if h.Typeflag == tar.TypeLink {
@@ -163,7 +163,7 @@ func (g *generator) step() {
 		dir, pad := g.path(), strings.Repeat("p", pick(g, 0, 1, 2, 3, 100, g.longName-4))
 		for i := range g.below(3000) {
 			h.Name = fmt.Sprintf("%s/%s%d", dir, pad, i)
-			g.put(h, nil, nil)
+			g.put(h, nil, xattrs)
 		}
 	case 1:
 		h, data, xattrs := g.header()

@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"archive/tar"
 	"fmt"
 	"strings"
 	"testing"
@@ -47,5 +48,41 @@ func TestSplitLeaves(t *testing.T) {
 	}
 	if got, want := strings.Join(got, " "), "0 21 40 41 41"; got != want {
 		t.Errorf("hashes of the leaves are %s, not %s", got, want)
+	}
+}
+
+// TestCollidingNames has a directory of two leaves that end and begin with names
+// of one and the same hash.
+func TestCollidingNames(t *testing.T) {
+	const perLeaf = 16
+	name := func(i int) string { return fmt.Sprintf("%0244d", i) }
+	byHash := make(map[uint32]int)
+	var pair, fill []int
+	for i := 0; pair == nil; i++ {
+		hash, _ := testOptions.hashName(name(i))
+		if other, ok := byHash[hash]; ok {
+			pair = []int{other, i}
+		}
+		byHash[hash] = i
+	}
+	middle, _ := testOptions.hashName(name(pair[0]))
+	for i := 0; len(fill) < perLeaf-1; i++ {
+		if hash, _ := testOptions.hashName(name(i)); hash < middle {
+			fill = append(fill, i)
+		}
+	}
+	w, finish := newFS(t)
+	for _, i := range append(fill, pair...) {
+		add(t, w, tar.Header{Typeflag: tar.TypeReg, Name: "d/" + name(i)}, "")
+	}
+	image := finish(0)
+	out := debugfs(t, image, "htree_dump d")
+	if want := fmt.Sprintf("Entry #1: Hash 0x%08x, block 2", middle|1); !strings.Contains(out, want) {
+		t.Errorf("the second leaf does not go on from the first:\n%s", out)
+	}
+	r := readImage(t, image)
+	d, err := r.lookup("d")
+	if err != nil || len(r.names(d)) != perLeaf+1 {
+		t.Errorf("read back %d names, error %v", len(r.names(d)), err)
 	}
 }
