@@ -58,6 +58,8 @@ func parseManifest(b []byte) (*v1.Manifest, error) {
 		return nil, fmt.Errorf("manifest has schema version %d, want 2", m.SchemaVersion)
 	case m.MediaType != "" && !m.MediaType.IsImage():
 		return nil, fmt.Errorf("manifest is of type %q, which is not a container image's", m.MediaType)
+	case m.Config.MediaType != "" && !m.Config.MediaType.IsConfig() && m.ArtifactType != "":
+		return nil, fmt.Errorf("not a container image: it is an artifact of type %q", m.ArtifactType)
 	case m.Config.MediaType != "" && !m.Config.MediaType.IsConfig():
 		return nil, fmt.Errorf("not a container image: its config is of type %q", m.Config.MediaType)
 	case len(m.Layers) > maxLayers:

@@ -59,7 +59,7 @@ func findLogin(ctx context.Context, repo name.Repository) login {
 		if auth != nil {
 			l.auth, l.from = authn.FromConfig(*auth), source.name
 			if helper != "" {
-				l.from = fmt.Sprintf("%s, which %s names", helper, source.name)
+				l.from = fmt.Sprintf("%s (%s names it)", helper, source.name)
 			}
 			break
 		}

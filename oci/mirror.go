@@ -3,9 +3,16 @@ package oci
 import (
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
+)
+
+var (
+	hostPattern = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$`)
+	// <name> of the distribution specification, spec.md, "Pulling manifests".
+	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 )
 
 // Mirror is a registry that has another one's images and is asked first. It
@@ -40,10 +47,8 @@ func ParseMirror(s string) (Mirror, error) {
 	if m.Host, err = ParseHost(m.Host); err != nil {
 		return Mirror{}, fmt.Errorf("parse mirror %q: %w", s, err)
 	}
-	if m.Prefix != "" {
-		if _, err := name.NewRepository("registry.invalid/" + m.Prefix + "/name"); err != nil {
-			return Mirror{}, fmt.Errorf("parse mirror %q: prefix: %w", s, err)
-		}
+	if m.Prefix != "" && !repositoryPattern.MatchString(m.Prefix) {
+		return Mirror{}, fmt.Errorf("parse mirror %q: prefix %q is not the beginning of a repository's name", s, m.Prefix)
 	}
 	return m, nil
 }
@@ -66,7 +71,7 @@ func ParseHost(s string) (string, error) {
 	case name.DefaultRegistry, "registry-1.docker.io":
 		host = "docker.io"
 	}
-	if _, err := name.NewRegistry(host); err != nil || strings.HasPrefix(host, "-") || strings.ContainsAny(host, "/@?# \t") {
+	if !hostPattern.MatchString(host) {
 		return "", fmt.Errorf("registry %q is not of the form HOST[:PORT]", s)
 	}
 	return host, nil
