@@ -32,7 +32,7 @@ const (
 
 	// formatVersion is part of every spec's digest. It grows whenever the same
 	// spec would give other bytes than before, so that no stale image is used.
-	formatVersion = 2
+	formatVersion = 3
 
 	// maxConfig bounds one container's config.json. Real ones take some 10 kB.
 	maxConfig = 16 << 20

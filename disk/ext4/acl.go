@@ -33,6 +33,9 @@ const (
 // named ones. A list without entries is nil: setting it means to have none.
 func aclToDisk(wire []byte) ([]byte, error) {
 	le := binary.LittleEndian
+	if len(wire) == 0 {
+		return nil, nil
+	}
 	if len(wire) < 4 || (len(wire)-4)%aclWireEntry != 0 {
 		return nil, fmt.Errorf("access control list of %d bytes is malformed", len(wire))
 	}
@@ -66,6 +69,36 @@ func aclToDisk(wire []byte) ([]byte, error) {
 		return nil, fmt.Errorf("access control list lacks an entry that it needs")
 	}
 	return disk, nil
+}
+
+// aclForMode makes an access list one that a kernel would keep beside that mode,
+// as chmod(2) after setting it leaves it: the owner's, the others' and the mask's
+// permissions, or the group's where there is no mask, are the mode's
+// (fs/posix_acl.c, __posix_acl_chmod_masq). A list that says no more than the
+// mode is nil (posix_acl_equiv_mode).
+func aclForMode(disk []byte, mode uint16) []byte {
+	le := binary.LittleEndian
+	const header, short, long = 4, 4, 8
+	if len(disk) == header+3*short {
+		return nil
+	}
+	group := disk // the entry whose permissions are the mode's group bits
+	for e := disk[header:]; len(e) > 0; {
+		switch tag := le.Uint16(e); tag {
+		case aclUserObj:
+			le.PutUint16(e[2:], mode>>6&7)
+		case aclOther:
+			le.PutUint16(e[2:], mode&7)
+		case aclGroupObj, aclMask: // the mask comes later
+			group = e
+		case aclUser, aclGroup:
+			e = e[long:]
+			continue
+		}
+		e = e[short:]
+	}
+	le.PutUint16(group[2:], mode>>3&7)
+	return disk
 }
 
 // aclFromText turns the text form that star and GNU tar --acls put into

@@ -127,8 +127,14 @@ func (g *generator) put(h tar.Header, data content, xattrs map[string]string) {
 	h.PAXRecords = make(map[string]string)
 	for name, value := range xattrs {
 		h.PAXRecords["SCHILY.xattr."+name] = value
-		if value == testACL {
-			disk[name] = testACLDisk
+		common := h.Typeflag == tar.TypeDir || h.Typeflag == tar.TypeReg && h.Mode&modeType != modeSocket
+		switch {
+		case value == testACL && h.Typeflag != tar.TypeSymlink:
+			acl := []byte(testACLDisk)
+			acl[6], acl[30], acl[34] = byte(h.Mode>>6&7), byte(h.Mode>>3&7), byte(h.Mode&7) // owner, mask, others
+			disk[name] = string(acl)
+		case value == testACL, strings.HasPrefix(name, "user.") && !common:
+			delete(disk, name)
 		}
 	}
 	h.Size = data.size()

@@ -55,9 +55,10 @@ const (
 	defaultMaxSize  = 1 << 40
 	lostFoundBlocks = 4 // as mke2fs gives it, so that e2fsck need not allocate
 
-	// maxPath is PATH_MAX of Linux, which no longer path can be opened with;
+	// maxPath is PATH_MAX of Linux, which no longer path can be opened with, twice:
+	// a tree of AddTar may become the root of those who open paths in it.
 	// maxEntries and maxKept bound the memory for names as maxInodes does for files.
-	maxPath    = 4096
+	maxPath    = 2 * 4096
 	maxEntries = 1 << 24
 	maxKept    = 512 << 20
 )
@@ -226,7 +227,7 @@ func (w *Writer) add(h *tar.Header, r io.Reader) error {
 	if err := n.setHeader(h); err != nil {
 		return err
 	}
-	list, err := headerXattrs(h)
+	list, err := headerXattrs(h, n.mode)
 	if err != nil {
 		return err
 	}

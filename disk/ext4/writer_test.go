@@ -23,7 +23,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{"name", []tar.Header{file("dir/" + strings.Repeat("n", 256))}, "has 256 bytes, at most 255"},
 		{"directory name", []tar.Header{file(strings.Repeat("n", 256) + "/f")}, "has 256 bytes, at most 255"},
-		{"path", []tar.Header{file(strings.Repeat("n/", 2049))}, "path of more than 4096 bytes"},
+		{"path", []tar.Header{file(strings.Repeat("n/", 4097))}, "path of more than 8192 bytes"},
 		{"zero byte", []tar.Header{file("a\x00b")}, "zero byte"},
 		{"parent", []tar.Header{file("a"), file("a/b")}, `add "a/b" to ext4: "a" above it is not a directory`},
 		{"root", []tar.Header{file("/")}, "root can only be a directory"},

@@ -30,6 +30,7 @@ const (
 
 // Name indexes: the namespace of an attribute, as a number.
 const (
+	xattrUser       = 1
 	xattrACLAccess  = 2
 	xattrACLDefault = 3
 )
@@ -39,7 +40,7 @@ var xattrNamespaces = []struct {
 	index  uint8
 	whole  bool // prefix is the whole name
 }{
-	{"user.", 1, false},
+	{"user.", xattrUser, false},
 	{"system.posix_acl_access", xattrACLAccess, true},
 	{"system.posix_acl_default", xattrACLDefault, true},
 	{"trusted.", 4, false},
@@ -61,14 +62,18 @@ func (x xattr) entrySize() int { return xattrEntrySize + round4(len(x.name)) }
 
 func round4(n int) int { return (n + 3) &^ 3 }
 
-// newXattr takes an attribute by its full name. ok is false for a name in a
-// namespace that ext4 does not keep and Linux therefore refuses to set there,
-// such as macOS's com.apple.provenance.
-func newXattr(name, value string) (x xattr, ok bool, err error) {
+// newXattr takes an attribute of a file of that mode by its full name. ok is
+// false for one that Linux refuses to set on ext4: in a namespace that it does not
+// keep, such as macOS's com.apple.provenance, or on a kind of file that has none
+// of these.
+func newXattr(name, value string, mode uint16) (x xattr, ok bool, err error) {
 	for _, ns := range xattrNamespaces {
 		rest, found := strings.CutPrefix(name, ns.prefix)
 		if !found || ns.whole != (rest == "") {
 			continue
+		}
+		if !settable(ns.index, mode&modeType) {
+			return xattr{}, false, nil
 		}
 		if len(rest) > xattrMaxName {
 			return xattr{}, false, fmt.Errorf("name of extended attribute %.64q… has %d bytes, at most %d are allowed", name, len(rest), xattrMaxName)
@@ -81,6 +86,9 @@ func newXattr(name, value string) (x xattr, ok bool, err error) {
 			if err != nil {
 				return xattr{}, false, fmt.Errorf("extended attribute %s: %w", name, err)
 			}
+			if disk != nil && ns.index == xattrACLAccess {
+				disk = aclForMode(disk, mode)
+			}
 			if disk == nil {
 				return xattr{}, false, nil
 			}
@@ -91,11 +99,27 @@ func newXattr(name, value string) (x xattr, ok bool, err error) {
 	return xattr{}, false, nil
 }
 
-// headerXattrs finds the attributes among the PAX records of a tar header: raw
-// ones (SCHILY.xattr, by GNU tar, star and the OCI image spec), libarchive's in
-// base64, and access control lists in text form; the first wins. They come out as an attribute block has to
-// hold them: by namespace, length of name, name.
-func headerXattrs(h *tar.Header) ([]xattr, error) {
+// settable tells whether a kind of file has attributes of a namespace: user ones
+// are for regular files and directories (fs/xattr.c, xattr_permission), access
+// lists not for symlinks, default ones for directories (fs/posix_acl.c).
+func settable(index uint8, kind uint16) bool {
+	switch index {
+	case xattrUser:
+		return kind == modeRegular || kind == modeDir
+	case xattrACLAccess:
+		return kind != modeSymlink
+	case xattrACLDefault:
+		return kind == modeDir
+	}
+	return true
+}
+
+// headerXattrs finds the attributes among the PAX records of a tar header of a
+// file of that mode: raw ones (SCHILY.xattr, by GNU tar, star and the OCI image
+// spec), libarchive's in base64, and access control lists in text form; the first
+// wins. They come out as an attribute block has to hold them: by namespace, length
+// of name, name.
+func headerXattrs(h *tar.Header, mode uint16) ([]xattr, error) {
 	if len(h.PAXRecords) == 0 {
 		return nil, nil
 	}
@@ -133,7 +157,7 @@ func headerXattrs(h *tar.Header) ([]xattr, error) {
 
 	var list []xattr
 	for _, name := range slices.Sorted(maps.Keys(named)) {
-		x, ok, err := newXattr(name, named[name])
+		x, ok, err := newXattr(name, named[name], mode)
 		if err != nil {
 			return nil, err
 		}

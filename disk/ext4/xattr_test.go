@@ -48,3 +48,38 @@ func TestSharedXattrs(t *testing.T) {
 		t.Errorf("attributes are in %s blocks, not 2: %v", got, blocks)
 	}
 }
+
+// TestACLForMode: what is on the disk agrees with the mode, as after chmod(2).
+func TestACLForMode(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		mode uint16
+		wire string
+		want string // tags and permissions; empty: no list
+	}{
+		{"agrees", 0o664, testACL, "1:6 2:4 2:6 4:4 16:6 32:4"},
+		{"mask and owner differ", 0o751, testACL, "1:7 2:4 2:6 4:4 16:5 32:1"},
+		{"mask without names", 0o640, wireACL([3]uint32{1, 7, noID}, [3]uint32{4, 7, noID}, [3]uint32{16, 7, noID}, [3]uint32{32, 7, noID}), "1:6 4:7 16:4 32:0"},
+		{"no more than the mode", 0o640, wireACL([3]uint32{1, 7, noID}, [3]uint32{4, 7, noID}, [3]uint32{32, 7, noID}), ""},
+		{"empty", 0o640, wireACL(), ""},
+		{"no value", 0o640, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x, ok, err := newXattr("system.posix_acl_access", c.wire, modeRegular|c.mode)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for e := []byte(x.value); ok && len(e) > 4; {
+				tag := e[4]
+				got = append(got, fmt.Sprintf("%d:%d", tag, e[6]))
+				if e = e[4:]; tag == aclUser || tag == aclGroup {
+					e = e[4:]
+				}
+			}
+			if strings.Join(got, " ") != c.want || ok != (c.want != "") {
+				t.Errorf("list is %q, want %q", got, c.want)
+			}
+		})
+	}
+}
