@@ -111,7 +111,7 @@ func merge(ctx context.Context, layers []v1.Layer, b *budget) ([]*node, error) {
 			continue
 		}
 		if n.inode.Size > b.limits.Bytes || total+n.inode.Size > b.limits.Bytes {
-			return nil, layerError(layers, int(n.inode.at.layer), fmt.Errorf("entry %q: %w", n.path(), &LimitError{"Bytes", b.limits.Bytes}))
+			return nil, layerError(layers, int(n.inode.at.layer), fmt.Errorf("entry %s: %w", quote(n.path()), &LimitError{"Bytes", b.limits.Bytes}))
 		}
 		total += n.inode.Size
 	}
@@ -164,7 +164,7 @@ func (f *flattener) write(n *node) error {
 	name, i := n.path(), n.inode
 	err := f.writeEntry(name, n)
 	if err != nil && !errors.As(err, new(*layerFailure)) {
-		err = layerError(f.layers, int(i.at.layer), fmt.Errorf("entry %q: %w", name, err))
+		err = layerError(f.layers, int(i.at.layer), fmt.Errorf("entry %s: %w", quote(name), err))
 	}
 	return err
 }

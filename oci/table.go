@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"path"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ func readTable(ctx context.Context, l v1.Layer, b *budget) (*table, error) {
 		}
 		e, err := entryOf(hdr)
 		if err != nil {
-			return nil, fmt.Errorf("entry %q: %w", hdr.Name, err)
+			return nil, fmt.Errorf("entry %s: %w", quote(hdr.Name), err)
 		}
 		if r.next > math.MaxInt32 {
 			return nil, errors.New("too many entries")
@@ -87,7 +88,7 @@ func readTable(ctx context.Context, l v1.Layer, b *budget) (*table, error) {
 		e.Index = int32(r.next - 1)
 		e.User, e.Group = intern(names, e.User), intern(names, e.Group)
 		if err := b.addEntry(e.metadata()); err != nil {
-			return nil, fmt.Errorf("entry %q: %w", hdr.Name, err)
+			return nil, fmt.Errorf("entry %s: %w", quote(hdr.Name), err)
 		}
 		t.Entries = append(t.Entries, e)
 	}
@@ -138,13 +139,13 @@ func entryOf(h *tar.Header) (entry, error) {
 		e.Type, e.Size = tar.TypeReg, h.Size
 	case tar.TypeDir, tar.TypeFifo:
 	case tar.TypeSymlink:
-		e.Link = h.Linkname
+		e.Link, e.Mode = h.Linkname, 0o777 // the only one that symlink(2) gives them
 		if e.Link == "" || len(e.Link) >= maxPath {
 			return entry{}, fmt.Errorf("symbolic link's target has %d bytes", len(e.Link))
 		}
 	case tar.TypeLink:
 		if e.Link, err = cleanName(h.Linkname); err != nil {
-			return entry{}, fmt.Errorf("hard link's target %q: %w", h.Linkname, err)
+			return entry{}, fmt.Errorf("hard link's target %s: %w", quote(h.Linkname), err)
 		}
 		if e.Link == "" {
 			return entry{}, errors.New("hard link to the root directory")
@@ -186,6 +187,15 @@ func cleanName(s string) (string, error) {
 	return clean, nil
 }
 
+// quote writes a name out of a layer for an error message, which should stay
+// readable though the name is long.
+func quote(name string) string {
+	if q := strconv.Quote(name); len(q) <= 300 {
+		return q
+	}
+	return fmt.Sprintf("%q… (%d bytes)", name[:60], len(name))
+}
+
 func xattrsOf(records map[string]string) ([]xattr, error) {
 	var list []xattr
 	for key, value := range records {
@@ -198,22 +208,22 @@ func xattrsOf(records map[string]string) ([]xattr, error) {
 			// GNU tar's and star's spelling wins where a tar has both.
 			var err error
 			if name, err = url.PathUnescape(encoded); err != nil {
-				return nil, fmt.Errorf("extended attribute %q: %w", key, err)
+				return nil, fmt.Errorf("extended attribute %s: %w", quote(key), err)
 			}
 			if _, both := records[paxXattr+name]; both {
 				continue
 			}
 			raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
 			if err != nil {
-				return nil, fmt.Errorf("extended attribute %q: %w", key, err)
+				return nil, fmt.Errorf("extended attribute %s: %w", quote(key), err)
 			}
 			value = string(raw)
 		}
 		if name == "" || len(name) > maxXattrName || strings.ContainsAny(name, "=\x00") {
-			return nil, fmt.Errorf("extended attribute has the name %q", name)
+			return nil, fmt.Errorf("extended attribute has the name %s", quote(name))
 		}
 		if len(value) > maxXattrSize {
-			return nil, fmt.Errorf("extended attribute %q has %d bytes; Linux allows %d", name, len(value), maxXattrSize)
+			return nil, fmt.Errorf("extended attribute %s has %d bytes; Linux allows %d", quote(name), len(value), maxXattrSize)
 		}
 		list = append(list, xattr{name, value})
 	}

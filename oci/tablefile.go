@@ -16,7 +16,7 @@ import (
 // listing it again costs milliseconds. The file is a line with the format and
 // the checksum of the rest, and the rest is gob. Whatever is wrong with it,
 // the layer is there to make it again.
-const tableFormat = "lab layer table 1"
+const tableFormat = "lab layer table 2"
 
 func (l *storeLayer) tablePath() string {
 	// Both digests: another image may give the same blob a wrong diff id, and
@@ -33,7 +33,7 @@ func (l *storeLayer) table(ctx context.Context, b *budget) (*table, error) {
 		}
 		for i := range t.Entries {
 			if err := b.addEntry(t.Entries[i].metadata()); err != nil {
-				return nil, fmt.Errorf("entry %q: %w", t.Entries[i].Name, err)
+				return nil, fmt.Errorf("entry %s: %w", quote(t.Entries[i].Name), err)
 			}
 		}
 		return t, nil

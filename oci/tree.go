@@ -99,7 +99,7 @@ func (t *tree) apply(layer int, entries []entry) error {
 			continue
 		}
 		if err := t.add(e, position{int32(layer), e.Index}, hidden[e], aufs); err != nil {
-			return fmt.Errorf("entry %q: %w", e.Name, err)
+			return fmt.Errorf("entry %s: %w", quote(e.Name), err)
 		}
 	}
 	// Hard links may have led to the bookkeeping's files and keep them.
@@ -149,14 +149,14 @@ func (t *tree) applyWhiteouts(whiteouts []*entry, all []entry) error {
 			continue
 		}
 		if hidden == "" || hidden == "." || hidden == ".." {
-			return fmt.Errorf("entry %q: whiteout of nothing", w.Name)
+			return fmt.Errorf("entry %s: whiteout of nothing", quote(w.Name))
 		}
 		parent, err := t.find(dir, dirs)
 		if errors.Is(err, errNotDirectory) || (err == nil && parent == nil) {
 			continue // nothing there to hide
 		}
 		if err != nil {
-			return fmt.Errorf("entry %q: %w", w.Name, err)
+			return fmt.Errorf("entry %s: %w", quote(w.Name), err)
 		}
 		if base == whiteoutOpaque {
 			clear(parent.children)
@@ -213,14 +213,14 @@ func (t *tree) walk(p string, replaced map[string]bool, absent func(*node, strin
 				return nil, nil
 			}
 			if links++; links > maxSymlinks {
-				return nil, fmt.Errorf("more than %d symbolic links on the way, at %q", maxSymlinks, next.path())
+				return nil, fmt.Errorf("more than %d symbolic links on the way, at %s", maxSymlinks, quote(next.path()))
 			}
 			if strings.HasPrefix(next.inode.Link, "/") {
 				cur = t.root
 			}
 			p = next.inode.Link + "/" + p
 		default:
-			return nil, fmt.Errorf("%q %w", next.path(), errNotDirectory)
+			return nil, fmt.Errorf("%s %w", quote(next.path()), errNotDirectory)
 		}
 	}
 	return cur, nil
@@ -267,7 +267,7 @@ func (t *tree) add(e *entry, at position, hidden *inode, aufs map[*node]bool) er
 			file, err = hidden, nil
 		}
 		if err != nil {
-			return fmt.Errorf("hard link's target %q %w", e.Link, err)
+			return fmt.Errorf("hard link's target %s %w", quote(e.Link), err)
 		}
 		if old != nil && old.inode == file {
 			return nil // tar writes such a link when it was given a file twice
