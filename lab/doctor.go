@@ -71,6 +71,7 @@ var needs = []need{
 	{"dash", nil, ForTests, same("dash")},
 	{"gzip", nil, ForTests, same("gzip")},
 	{"shellcheck", nil, ForTests, same("shellcheck")},
+	{"umoci", nil, ForTests, same("umoci")},
 }
 
 // installers are the package managers that lab knows, and how they install

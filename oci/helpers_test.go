@@ -151,12 +151,12 @@ func flat(t testing.TB, img v1.Image) ([]string, error) {
 	t.Helper()
 	r := Flatten(t.Context(), img)
 	defer r.Close()
-	return listing(t, r)
+	return flatLines(t, r)
 }
 
-// listing describes a tar and checks what every stream must have: each name
+// flatLines describes a tar and checks what every stream must have: each name
 // once, parents first, link targets first.
-func listing(t testing.TB, r io.Reader) ([]string, error) {
+func flatLines(t testing.TB, r io.Reader) ([]string, error) {
 	t.Helper()
 	var lines []string
 	seen := map[string]byte{}

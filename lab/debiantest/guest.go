@@ -94,6 +94,19 @@ func (g Guest) Boot(t *testing.T) (console string, list []string) {
 	return serial.String(), list[:len(list)-2]
 }
 
+// Fsck checks the file system of a disk image that package disk wrote, whose
+// partition begins at 1 MiB.
+func Fsck(t testing.TB, image string) {
+	t.Helper()
+	path, err := exec.LookPath("e2fsck")
+	if err != nil {
+		path = "/usr/sbin/e2fsck" // not on everybody's PATH
+	}
+	if out, err := exec.Command(path, "-f", "-n", image+"?offset=1048576").CombinedOutput(); err != nil {
+		t.Fatalf("e2fsck: %v (from e2fsprogs: run lab doctor --install)\n%s", err, out)
+	}
+}
+
 // guestKernel unpacks a kernel package: the kernel, and the modules that ext4 on
 // virtio-blk takes with the order to load them in.
 func guestKernel(t *testing.T) (kernel string, modules []File) {
