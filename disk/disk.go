@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -70,9 +71,24 @@ type Spec struct {
 
 // Image is a finished disk image.
 type Image struct {
-	Path   string `json:"path"`
-	Digest string `json:"digest"` // sha256:… of the file's bytes
-	Size   int64  `json:"size"`   // in bytes; the file is sparse and takes less
+	Path string `json:"path"`
+	Size int64  `json:"size"` // in bytes; the file is sparse and takes less
+}
+
+// Digest reads the image and gives the "sha256:…" of its bytes. That takes longer
+// than to write them, and the spec's digest names them as well: it is for those
+// who hand the file to others.
+func (i Image) Digest(ctx context.Context) (string, error) {
+	f, err := os.Open(i.Path)
+	if err != nil {
+		return "", fmt.Errorf("digest disk image: %w", err)
+	}
+	defer f.Close()
+	digest, err := digestSparse(ctx, f, i.Size)
+	if err != nil {
+		return "", fmt.Errorf("digest disk image %s: %w", i.Path, err)
+	}
+	return digest, nil
 }
 
 // Digest is "sha256:…" over all that decides the image's bytes: format version,

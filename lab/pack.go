@@ -91,7 +91,9 @@ func (p *pack) gather(ctx context.Context, s Spec) error {
 	if p.bad, err = p.run(bundle.RoleBad, p.found.Culprit.Hash); err != nil {
 		return err
 	}
-	p.describe(s, g)
+	if err := p.describe(ctx, s, g); err != nil {
+		return err
+	}
 	if err := p.kernel(ctx, tree, bundle.RoleGood, before, p.good, s); err != nil {
 		return err
 	}
@@ -118,7 +120,11 @@ func (p *pack) gather(ctx context.Context, s Spec) error {
 }
 
 // describe fills in the manifest's typed fields.
-func (p *pack) describe(s Spec, g *guest) {
+func (p *pack) describe(ctx context.Context, s Spec, g *guest) error {
+	digest, err := g.disk.Digest(ctx)
+	if err != nil {
+		return err
+	}
 	m := &p.manifest
 	m.Lab = p.Version
 	m.Platform = "linux/" + runtime.GOARCH
@@ -132,10 +138,11 @@ func (p *pack) describe(s Spec, g *guest) {
 		i.Reference = publicReference(i.Reference)
 		m.Images = append(m.Images, i)
 	}
-	m.Disk = bundle.Disk{Member: memberDisk, Digest: g.disk.Digest, Size: g.disk.Size, Free: s.Free}
+	m.Disk = bundle.Disk{Member: memberDisk, Digest: digest, Size: g.disk.Size, Free: s.Free}
 	c := p.found.Culprit
 	m.Culprit = &bundle.Culprit{Commit: c.Hash, Title: c.Title, Author: c.Author, Date: c.Date, Patch: memberPatch}
 	m.Host = host()
+	return nil
 }
 
 // kernel adds the kernel that a trial was made with, and how it was built.

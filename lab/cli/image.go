@@ -67,6 +67,7 @@ EXAMPLES
 // imageResult is the JSON of lab image build.
 type imageResult struct {
 	disk.Image
+	Digest     string      `json:"digest"` // sha256:… of the file
 	Containers []lab.Image `json:"containers"`
 	Boot       *lab.Boot   `json:"boot,omitempty"` // of an image that boots by itself
 }
@@ -80,6 +81,9 @@ func runImageBuild(c *cli.Context, s lab.Spec, boot *lab.BootSpec) error {
 		r, err = buildBootable(c, s, *boot)
 	}
 	if err != nil {
+		return err
+	}
+	if r.Digest, err = r.Image.Digest(c.Context); err != nil {
 		return err
 	}
 	if c.Bool("json") {

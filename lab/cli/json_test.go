@@ -54,7 +54,7 @@ func TestJSON(t *testing.T) {
 			Disk:    lab.DiskHealth{Path: "/c", Free: 1 << 30},
 			Install: []string{"apt-get", "install", "flex"}, Unknown: []string{"y"},
 		},
-		"image": imageResult{disk.Image{Path: "disk.img", Digest: "sha256:cc", Size: 1 << 20}, []lab.Image{image}, nil},
+		"image": imageResult{disk.Image{Path: "disk.img", Size: 1 << 20}, "sha256:cc", []lab.Image{image}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got bytes.Buffer
