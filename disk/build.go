@@ -53,7 +53,7 @@ func Build(ctx context.Context, path string, s Spec) (Image, error) {
 
 // writeImage fills an empty file.
 func writeImage(ctx context.Context, f *os.File, s Spec) (Image, error) {
-	fsys, err := ext4.NewWriter(f, partitionStart, ext4.Options{
+	fsys, err := ext4.NewWriter(writeBack(f), partitionStart, ext4.Options{
 		UUID:     fsUUID,
 		Label:    PartitionName,
 		HashSeed: hashSeed,

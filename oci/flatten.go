@@ -62,11 +62,11 @@ func flatten(ctx context.Context, w io.Writer, img v1.Image, b *budget) error {
 	if len(layers) > maxLayers {
 		return fmt.Errorf("image has %d layers; at most %d are accepted", len(layers), maxLayers)
 	}
-	nodes, err := merge(ctx, layers, b)
+	nodes, sums, err := merge(ctx, layers, b)
 	if err != nil {
 		return err
 	}
-	f := &flattener{ctx: ctx, layers: layers, tar: tar.NewWriter(w), buf: make([]byte, bufferSize)}
+	f := &flattener{ctx: ctx, layers: layers, sums: sums, tar: tar.NewWriter(w), buf: make([]byte, bufferSize)}
 	defer f.close()
 	for _, n := range nodes {
 		if err := f.write(n); err != nil {
@@ -80,8 +80,9 @@ func flatten(ctx context.Context, w io.Writer, img v1.Image, b *budget) error {
 }
 
 // merge reads the tables of all layers and lays them upon one another. It
-// gives the names that are left, in the order in which they are written.
-func merge(ctx context.Context, layers []v1.Layer, b *budget) ([]*node, error) {
+// gives the names that are left, in the order in which they are written, and
+// the checksums of the layers' blobs.
+func merge(ctx context.Context, layers []v1.Layer, b *budget) ([]*node, []uint32, error) {
 	tables := make([]*table, len(layers))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, min(4, runtime.GOMAXPROCS(0))))
@@ -94,13 +95,15 @@ func merge(ctx context.Context, layers []v1.Layer, b *budget) ([]*node, error) {
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	t := newTree(b)
+	sums := make([]uint32, len(layers))
 	for i, table := range tables {
 		if err := t.apply(i, table.Entries); err != nil {
-			return nil, layerError(layers, i, err)
+			return nil, nil, layerError(layers, i, err)
 		}
+		sums[i] = table.Sum
 		tables[i] = nil
 	}
 	nodes := t.order()
@@ -111,11 +114,11 @@ func merge(ctx context.Context, layers []v1.Layer, b *budget) ([]*node, error) {
 			continue
 		}
 		if n.inode.Size > b.limits.Bytes || total+n.inode.Size > b.limits.Bytes {
-			return nil, layerError(layers, int(n.inode.at.layer), fmt.Errorf("entry %s: %w", quote(n.path()), &LimitError{"Bytes", b.limits.Bytes}))
+			return nil, nil, layerError(layers, int(n.inode.at.layer), fmt.Errorf("entry %s: %w", quote(n.path()), &LimitError{"Bytes", b.limits.Bytes}))
 		}
 		total += n.inode.Size
 	}
-	return nodes, nil
+	return nodes, sums, nil
 }
 
 // layerTable takes a layer's table from the store when it is there.
@@ -142,6 +145,7 @@ func layerError(layers []v1.Layer, i int, err error) error {
 type flattener struct {
 	ctx    context.Context
 	layers []v1.Layer
+	sums   []uint32 // of their blobs
 	tar    *tar.Writer
 	buf    []byte
 	open   *layerReader // of layer number, nil before the first
@@ -195,7 +199,7 @@ func (f *flattener) copy(i *inode) error {
 		}
 		var err error
 		f.number = int(i.at.layer)
-		if f.open, err = openLayer(f.ctx, f.layers[f.number], nil); err != nil {
+		if f.open, err = reopenLayer(f.ctx, f.layers[f.number], f.sums[f.number]); err != nil {
 			return err
 		}
 	}

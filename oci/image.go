@@ -218,12 +218,21 @@ func (l *storeLayer) MediaType() (types.MediaType, error) { return l.desc.MediaT
 // Compressed gives the blob as it is stored and fails at its end when it is
 // not what its digest says.
 func (l *storeLayer) Compressed() (io.ReadCloser, error) {
+	h, err := v1.Hasher(l.desc.Digest.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	return l.open(h, l.desc.Digest.Hex)
+}
+
+// open gives the blob, and fails at its end when the hash of it is not sum.
+func (l *storeLayer) open(h hash.Hash, sum string) (io.ReadCloser, error) {
 	path := l.store.blobPath(l.desc.Digest)
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	return newVerifier(f, l.desc.Digest, l.desc.Size, &damagedError{digest: l.desc.Digest, path: path})
+	return &verifier{ReadCloser: f, hash: h, sum: sum, size: l.desc.Size, wrong: &damagedError{digest: l.desc.Digest, path: path}}, nil
 }
 
 // Uncompressed gives the layer as a tar.
@@ -253,29 +262,20 @@ func (r *plainReader) Close() error {
 }
 
 // verifier passes bytes on and holds the last of them back from being taken
-// for good: it ends in io.EOF only when size and digest were right.
+// for good: it ends in io.EOF only when size and checksum were right.
 type verifier struct {
 	io.ReadCloser
 	hash    hash.Hash
-	want    v1.Hash
+	sum     string // in hexadecimal, that hash should come to
 	size, n int64
 	wrong   error // what to say when they were not
-}
-
-func newVerifier(rc io.ReadCloser, want v1.Hash, size int64, wrong error) (*verifier, error) {
-	h, err := v1.Hasher(want.Algorithm)
-	if err != nil {
-		rc.Close()
-		return nil, err
-	}
-	return &verifier{ReadCloser: rc, hash: h, want: want, size: size, wrong: wrong}, nil
 }
 
 func (v *verifier) Read(p []byte) (int, error) {
 	n, err := v.ReadCloser.Read(p)
 	v.hash.Write(p[:n])
 	v.n += int64(n)
-	if v.n > v.size || err == io.EOF && (v.n != v.size || hex.EncodeToString(v.hash.Sum(nil)) != v.want.Hex) {
+	if v.n > v.size || err == io.EOF && (v.n != v.size || hex.EncodeToString(v.hash.Sum(nil)) != v.sum) {
 		return n, v.wrong
 	}
 	return n, err

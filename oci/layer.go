@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"hash/crc32"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -106,6 +107,7 @@ func explainEnd(err error) error {
 type layerReader struct {
 	*tar.Reader
 	raw   io.ReadCloser // the blob, verified at its end
+	sum   hash.Hash32   // of the blob as far as it is read; nil: not wanted
 	stop  func()        // ends decompression
 	count *counter
 	next  int // index of the entry that Next gives next
@@ -137,48 +139,95 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// openLayer opens a layer for reading. With a budget, the bytes count against
-// it and finish checks the diff id too.
+// castagnoli's CRC is the one that processors have an instruction for.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// openLayer opens a layer to be read whole: the bytes count against the budget,
+// finishTar checks the diff id, and sum is what reopenLayer asks for.
 func openLayer(ctx context.Context, l v1.Layer, b *budget) (*layerReader, error) {
+	diffID, err := l.DiffID()
+	if err != nil {
+		return nil, err
+	}
+	digest, err := l.Digest()
+	if err != nil {
+		return nil, err
+	}
+	c := &counter{ctx: ctx, budget: b}
+	if digest != diffID { // else the diff id is verified with the digest
+		if c.hash, err = v1.Hasher(diffID.Algorithm); err != nil {
+			return nil, err
+		}
+	}
+	raw, err := verified(l)
+	if err != nil {
+		return nil, err
+	}
+	sum := crc32.New(castagnoli)
+	return newLayerReader(c, &summedReader{raw, sum}, sum)
+}
+
+// reopenLayer opens a layer that was read before. A digest keeps out what others
+// have changed on purpose, and takes its time; for a blob that lies in the store
+// since it was checked, the sum says as well whether the disk has damaged it.
+func reopenLayer(ctx context.Context, l v1.Layer, sum uint32) (*layerReader, error) {
+	c := &counter{ctx: ctx}
+	var raw io.ReadCloser
+	var err error
+	if stored, ok := l.(*storeLayer); ok {
+		raw, err = stored.open(crc32.New(castagnoli), fmt.Sprintf("%08x", sum))
+	} else {
+		raw, err = verified(l)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newLayerReader(c, raw, nil)
+}
+
+// verified is a layer's blob, checked at its end.
+func verified(l v1.Layer) (io.ReadCloser, error) {
+	if _, ok := l.(*storeLayer); ok { // does so itself
+		return l.Compressed()
+	}
+	digest, err := l.Digest()
+	if err != nil {
+		return nil, err
+	}
+	size, err := l.Size()
+	if err != nil {
+		return nil, err
+	}
+	h, err := v1.Hasher(digest.Algorithm)
+	if err != nil {
+		return nil, err
+	}
 	raw, err := l.Compressed()
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := l.(*storeLayer); !ok { // a storeLayer's is verified already
-		digest, err := l.Digest()
-		if err != nil {
-			raw.Close()
-			return nil, err
-		}
-		size, err := l.Size()
-		if err != nil {
-			raw.Close()
-			return nil, err
-		}
-		wrong := fmt.Errorf("blob %s is not what its digest and size say", digest)
-		if raw, err = newVerifier(raw, digest, size, wrong); err != nil {
-			return nil, err
-		}
-	}
+	return &verifier{ReadCloser: raw, hash: h, sum: digest.Hex, size: size, wrong: fmt.Errorf("blob %s is not what its digest and size say", digest)}, nil
+}
+
+func newLayerReader(c *counter, raw io.ReadCloser, sum hash.Hash32) (*layerReader, error) {
 	plain, stop, err := decompress(raw)
 	if err != nil {
 		raw.Close()
 		return nil, err
 	}
-	c := &counter{ctx: ctx, r: plain, budget: b}
-	if b != nil {
-		diffID, err := l.DiffID()
-		digest, derr := l.Digest()
-		if err == nil && (derr != nil || digest != diffID) { // else it is verified already
-			c.hash, err = v1.Hasher(diffID.Algorithm)
-		}
-		if err != nil {
-			stop()
-			raw.Close()
-			return nil, err
-		}
-	}
-	return &layerReader{Reader: tar.NewReader(c), raw: raw, stop: stop, count: c}, nil
+	c.r = plain
+	return &layerReader{Reader: tar.NewReader(c), raw: raw, sum: sum, stop: stop, count: c}, nil
+}
+
+type summedReader struct {
+	io.ReadCloser
+	sum hash.Hash32
+}
+
+func (r *summedReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.sum.Write(p[:n])
+	return n, err
 }
 
 func (r *layerReader) Next() (*tar.Header, error) {

@@ -260,7 +260,7 @@ func (p *pull) list(ctx context.Context, img *storeImage) error {
 	if err != nil {
 		return err
 	}
-	_, err = merge(ctx, layers, p.budget)
+	_, _, err = merge(ctx, layers, p.budget)
 	return err
 }
 

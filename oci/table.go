@@ -20,7 +20,8 @@ import (
 
 // table is what a layer says about its entries, without their contents.
 type table struct {
-	Size    int64 // bytes of the layer, decompressed
+	Size    int64  // bytes of the layer, decompressed
+	Sum     uint32 // CRC-32C of the layer's blob, which had the right digest
 	Entries []entry
 }
 
@@ -95,7 +96,7 @@ func readTable(ctx context.Context, l v1.Layer, b *budget) (*table, error) {
 	if err := r.finishTar(diffID); err != nil {
 		return nil, err
 	}
-	t.Size = r.count.n
+	t.Size, t.Sum = r.count.n, r.sum.Sum32()
 	return t, nil
 }
 
