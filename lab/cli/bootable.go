@@ -82,5 +82,5 @@ func buildBootable(c *cli.Context, s lab.Spec, b lab.BootSpec) (imageResult, err
 	if len(boot.NoDisks) > 0 {
 		l.Progress.Say("  it has no driver for %s", strings.Join(boot.NoDisks, ", "))
 	}
-	return imageResult{d, images, &boot}, nil
+	return imageResult{Image: d, Containers: images, Boot: &boot}, nil
 }
