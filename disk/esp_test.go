@@ -87,12 +87,12 @@ func TestBootable(t *testing.T) {
 	one := build(t, s)
 	t.Setenv("SOURCE_DATE_EPOCH", "")
 	two := build(t, s)
-	if one.Digest != two.Digest {
-		t.Error("the environment or the time changes the image")
-	}
 	image, err := os.ReadFile(one.Path)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if again, err := os.ReadFile(two.Path); err != nil || !bytes.Equal(image, again) {
+		t.Errorf("the environment or the time changes the image (%v)", err)
 	}
 
 	// The disk is sound, and its ext4 partition as it is without the other.

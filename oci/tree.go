@@ -27,9 +27,9 @@ func (p position) compare(q position) int {
 
 // inode is a file, however many names it has.
 type inode struct {
-	entry // of the layer that made it; its name may be gone
-	at    position
-	first *node // the name under which it is written; the others are hard links to that
+	*entry // of the layer that made it
+	at     position
+	first  *node // the name under which it is written; the others are hard links to that
 }
 
 // node is a name.
@@ -57,7 +57,7 @@ func newTree(b *budget) *tree {
 // impliedDir is a directory that no entry describes: 0755 of root, 1970, as
 // Docker makes them but for the time, which is the hour of unpacking there.
 func impliedDir(at position) *inode {
-	return &inode{entry: entry{Type: tar.TypeDir, Mode: 0o755}, at: at}
+	return &inode{entry: &entry{Type: tar.TypeDir, Mode: 0o755}, at: at}
 }
 
 func (n *node) path() string {
@@ -77,7 +77,7 @@ func (n *node) path() string {
 	return string(buf)
 }
 
-// apply lays a layer upon the tree. Whiteouts come first wherever they stand
+// apply lays a layer upon the tree, which keeps the entries. Whiteouts come first wherever they stand
 // in the layer, for they hide what lower layers have and never a file of their
 // own layer (layer.md, Whiteouts).
 func (t *tree) apply(layer int, entries []entry) error {
@@ -101,6 +101,7 @@ func (t *tree) apply(layer int, entries []entry) error {
 		if err := t.add(e, position{int32(layer), e.Index}, hidden[e], aufs); err != nil {
 			return fmt.Errorf("entry %s: %w", quote(e.Name), err)
 		}
+		e.Name = "" // names are the nodes' from here on; this one may be long
 	}
 	// Hard links may have led to the bookkeeping's files and keep them.
 	for dir := range aufs {
@@ -233,8 +234,7 @@ func (t *tree) add(e *entry, at position, hidden *inode, aufs map[*node]bool) er
 		if e.Type != tar.TypeDir {
 			return errors.New("the root directory would be no directory")
 		}
-		t.root.inode, t.root.at = &inode{entry: *e, at: at}, at
-		t.root.inode.Name = ""
+		t.root.inode, t.root.at = &inode{entry: e, at: at}, at
 		return nil
 	}
 	dir, base := path.Split(e.Name)
@@ -277,11 +277,11 @@ func (t *tree) add(e *entry, at position, hidden *inode, aufs map[*node]bool) er
 		return err
 	case tar.TypeDir:
 		if old != nil && old.inode.Type == tar.TypeDir { // what is in it stays
-			old.inode, old.at = e.inode(at), at
+			old.inode, old.at = &inode{entry: e, at: at}, at
 			return nil
 		}
 	}
-	_, err = parent.put(base, e.inode(at), at)
+	_, err = parent.put(base, &inode{entry: e, at: at}, at)
 	return err
 }
 
@@ -300,12 +300,6 @@ func (t *tree) file(p string) (*inode, error) {
 		return i, nil
 	}
 	return nil, errors.New("is a directory")
-}
-
-func (e *entry) inode(at position) *inode {
-	i := &inode{entry: *e, at: at}
-	i.Name = "" // names are the nodes'; this one may be long
-	return i
 }
 
 // put gives a directory a new name, in the place of what had it before.
