@@ -141,7 +141,7 @@ type inodeTable struct {
 
 const (
 	inodePiece = 1024
-	// maxInodes bounds the memory that a stream can ask for, at some 250 bytes
+	// maxInodes bounds the memory that a stream can ask for, at some 220 bytes
 	// for each file. Large images have a million files.
 	maxInodes = 1 << 22
 )

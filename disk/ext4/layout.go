@@ -156,7 +156,7 @@ func (w *Writer) fill(n uint32) (g geometry, groups []group, ok bool) {
 		if g, ok = w.divide(n, freeInodes); !ok {
 			return false
 		}
-		var err error
+		var err error // which can only be that it is full
 		groups, err = w.allocateGroups(g)
 		g.blocks = w.out.limit
 		return err == nil

@@ -1,7 +1,7 @@
 // Package ext4 writes an ext4 file system in one pass, from tar streams.
 //
 // File data goes to its final place while the stream goes by; only inodes and
-// names are kept, some 250 bytes for each file. Directories, inode tables,
+// names are kept, some 220 bytes for each file. Directories, inode tables,
 // bitmaps and the superblock follow at the end, when their sizes are known. The
 // result depends on what is added and in which order, and on nothing else: no
 // clock, no randomness.
