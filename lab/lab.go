@@ -33,7 +33,8 @@ type Lab struct {
 	lost string // the symbols that the last kernel's config lost: said when they change
 }
 
-// Progress is how a job says what it does. Either function may be nil.
+// Progress is how a job says what it does. Either function may be nil; both may
+// be called from several goroutines at a time.
 type Progress struct {
 	Line func(string) // a line worth keeping
 	Live func(string) // how far the present step is; replaces the last; "" clears it

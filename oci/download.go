@@ -32,7 +32,7 @@ func (p *pull) download(ctx context.Context, repo *repository, d v1.Descriptor) 
 	}
 	defer f.close()
 	if f.size > 0 {
-		p.notice(fmt.Sprintf("%s: going on at %d of %d bytes, which an earlier pull fetched", d.Digest, f.size, d.Size))
+		p.notice(fmt.Sprintf("blob %.19s: going on at %.1f of %.1f MiB, which an earlier pull fetched", d.Digest, mib(f.size), mib(d.Size)))
 	}
 	for furthest, idle := f.size, 0; ; {
 		err := p.attempt(ctx, repo, f)
@@ -106,6 +106,8 @@ func (p *pull) receive(ctx context.Context, repo *repository, f *partialBlob) er
 		}
 	}
 }
+
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
 
 func longer(d v1.Descriptor) error {
 	return fmt.Errorf("blob %s is longer than the %d bytes announced", d.Digest, d.Size)
@@ -182,7 +184,7 @@ func (p *pull) openPartial(ctx context.Context, d v1.Descriptor) (*partialBlob, 
 			return nil, fmt.Errorf("open partial blob: %w", err)
 		}
 		if !told {
-			p.notice(fmt.Sprintf("%s: another lab is fetching it; waiting", d.Digest))
+			p.notice(fmt.Sprintf("blob %.19s: another lab is fetching it; waiting", d.Digest))
 			told = true
 		}
 		if err := sleep(ctx, waitForLock); err != nil {

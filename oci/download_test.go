@@ -173,7 +173,7 @@ func TestDownloadGoesOnAfterAnInterruption(t *testing.T) {
 	if want := []string{"", fmt.Sprintf("bytes=%d-%d", 300<<10, m.layer.Size-1)}; !slices.Equal(m.asked, want) {
 		t.Errorf("asked for %q, want %q", m.asked, want)
 	}
-	if len(notices) != 1 || !strings.Contains(notices[0], "going on at 307200 of") {
+	if len(notices) != 1 || !strings.Contains(notices[0], ": going on at 0.3 of 1.0 MiB") {
 		t.Errorf("notices %q", notices)
 	}
 	if rest := m.layer.Size - 300<<10; first.Total != rest || last.Done != rest || last.Total != rest {

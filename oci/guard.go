@@ -24,7 +24,7 @@ const (
 	maxRedirects    = 8                // registries need one or two
 	patience        = 30 * time.Second // to wait when a registry says 'later'
 	maxPatience     = 3                // times to wait so for one request
-	longestPatience = 366 * 24 * time.Hour
+	longestPatience = 366 * 24 * time.Hour // what a larger number is taken for
 )
 
 // guard stands between the library and the network. It sees each request, also
@@ -97,10 +97,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 func (g *guard) admit(req *http.Request) error {
-	hops, first := 0, req
-	for r := req.Response; r != nil && r.Request != nil; r = first.Response {
-		hops, first = hops+1, r.Request
-	}
+	hops, first := origin(req)
 	u, from := req.URL, first.URL
 	switch {
 	case hops > maxRedirects:
@@ -113,6 +110,14 @@ func (g *guard) admit(req *http.Request) error {
 		return &refusedError{fmt.Sprintf("%s redirects to %s, an address inside this network, which is not followed", from.Host, u.Host)}
 	}
 	return nil
+}
+
+// origin follows redirects back to the request that led to them all.
+func origin(req *http.Request) (hops int, first *http.Request) {
+	for req.Response != nil && req.Response.Request != nil {
+		hops, req = hops+1, req.Response.Request
+	}
+	return hops, req
 }
 
 // inside says whether a host[:port] is by its very address of this machine or

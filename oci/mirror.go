@@ -97,7 +97,7 @@ func (o *PullOptions) places(ref name.Reference) ([]place, error) {
 	var list []place
 	registry := familiar(ref.Context().RegistryStr())
 	for _, m := range o.Mirrors {
-		if m.Registry != registry {
+		if !strings.EqualFold(m.Registry, registry) {
 			continue
 		}
 		host, err := name.NewRegistry(m.Host, o.nameOptions(m.Host)...)

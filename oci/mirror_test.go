@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
 // town is a network of registries by name, each on a port of 127.0.0.1. Who is
@@ -73,7 +73,7 @@ func (n *town) settle(host string) *citizen {
 	return c
 }
 
-func (c *citizen) give(t testing.TB, repo string, img v1.Image) {
+func (c *citizen) give(t testing.TB, repo string, img remote.Taggable) {
 	answer := c.answer
 	c.answer = nil
 	push(t, c.addr+"/"+repo, img)

@@ -204,6 +204,41 @@ func TestManifestsOfOtherDigests(t *testing.T) {
 	}
 }
 
+// A 404 names what is missing, and not what is there.
+func TestWhatIsMissing(t *testing.T) {
+	n := newTown(t)
+	registry := n.settle("registry.example:80")
+	registry.give(t, "app:1", oneFile(t, "one"))
+	registry.give(t, "many:1", indexOf(t, types.OCIImageIndex, "linux/amd64", "linux/arm64"))
+	for ref, tt := range map[string]struct{ gone, want string }{
+		"app:1":                                 {"/blobs/", "has no such blob, though the image names it; push the image again: "},
+		"app@sha256:" + strings.Repeat("0", 64): {"never", "has no such image, sha256:000"},
+		"app:2":                                 {"never", "has no such tag, 2 of app; check the spelling: "},
+		"nobody:1":                              {"never", "has no such repository, nobody; check the spelling: "},
+		"many:1":                                {"/manifests/sha256:", "has no such manifest, though the image's index names it; push the image again: "},
+	} {
+		for _, elsewhere := range []bool{false, true} {
+			registry.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				switch {
+				case r.URL.Path == "/elsewhere":
+					http.Error(w, "<Error><Code>NoSuchKey</Code></Error>", http.StatusNotFound)
+				case !strings.Contains(r.URL.Path, tt.gone):
+					return false
+				case elsewhere:
+					http.Redirect(w, r, "/elsewhere", http.StatusFound)
+				default:
+					w.WriteHeader(http.StatusNotFound)
+				}
+				return true
+			}
+			_, err := newStore(t).Pull(t.Context(), "registry.example/"+ref, n.options("registry.example"))
+			if err == nil || !strings.Contains(err.Error(), "registry registry.example "+tt.want) {
+				t.Errorf("%s: error %v, want %s", ref, err, tt.want)
+			}
+		}
+	}
+}
+
 // What is in a registry and is no image that lab could use.
 func TestNotForUs(t *testing.T) {
 	n := newTown(t)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -89,20 +90,27 @@ func speaksPlainHTTP(err error) bool {
 	return errors.Is(err, http.ErrSchemeMismatch) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
 }
 
-// missing names what a 404 is about.
+// missing names what a 404 is about, by what was asked for at first: another
+// host that a blob is fetched from has words of its own.
 func missing(err *transport.Error, ref name.Reference) string {
-	for _, d := range err.Errors {
-		switch d.Code {
-		case transport.NameUnknownErrorCode:
-			return "repository, " + ref.Context().RepositoryStr() + "; check the spelling"
-		case transport.BlobUnknownErrorCode:
-			return "blob, though the image names it; push the image again"
-		}
+	path := ""
+	if err.Request != nil {
+		_, first := origin(err.Request)
+		path = first.URL.Path
 	}
-	if _, ok := ref.(name.Digest); ok {
-		return fmt.Sprintf("image, %s of %s; it may have been deleted", ref.Identifier(), ref.Context().RepositoryStr())
+	repo := ref.Context().RepositoryStr()
+	_, byDigest := ref.(name.Digest)
+	switch {
+	case strings.Contains(path, "/blobs/"):
+		return "blob, though the image names it; push the image again"
+	case strings.Contains(path, "/manifests/") && !strings.HasSuffix(path, "/"+ref.Identifier()):
+		return "manifest, though the image's index names it; push the image again"
+	case slices.ContainsFunc(err.Errors, func(d transport.Diagnostic) bool { return d.Code == transport.NameUnknownErrorCode }):
+		return "repository, " + repo + "; check the spelling"
+	case byDigest:
+		return fmt.Sprintf("image, %s of %s; it may have been deleted", ref.Identifier(), repo)
 	}
-	return fmt.Sprintf("tag, %s of %s; check the spelling", ref.Identifier(), ref.Context().RepositoryStr())
+	return fmt.Sprintf("tag, %s of %s; check the spelling", ref.Identifier(), repo)
 }
 
 // unreachable says whether an error means that the registry gave no answer,

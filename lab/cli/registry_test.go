@@ -140,7 +140,7 @@ func TestPullGoesOnAfterAKill(t *testing.T) {
 	if len(ranges) != 2 || !strings.HasPrefix(ranges[1], "bytes=614400-") {
 		t.Errorf("asked for %q\n%s", ranges, &stderr)
 	}
-	if !strings.Contains(stderr.String(), "going on at 614400 of") {
+	if !strings.Contains(stderr.String(), "going on at 0.6 of 1.0 MiB") {
 		t.Errorf("stderr: %s", &stderr)
 	}
 	if left, err := os.ReadDir(filepath.Dir(partial)); err != nil || len(left) > 0 {
