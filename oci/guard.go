@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	answerTimeout   = time.Minute      // for a registry to begin its answer
-	stallTimeout    = 2 * time.Minute  // without a byte of an answer
-	maxHeader       = 1 << 20          // bytes of an answer's header
-	maxRefusal      = 16 << 10         // bytes that are read of an answer that says no
-	maxRedirects    = 8                // registries need one or two
-	patience        = 30 * time.Second // to wait when a registry says 'later'
-	maxPatience     = 3                // times to wait so for one request
+	answerTimeout   = time.Minute          // for a registry to begin its answer
+	stallTimeout    = 2 * time.Minute      // without a byte of an answer
+	maxHeader       = 1 << 20              // bytes of an answer's header
+	maxRefusal      = 16 << 10             // bytes that are read of an answer that says no
+	maxRedirects    = 8                    // registries need one or two
+	patience        = 30 * time.Second     // to wait when a registry says 'later'
+	maxPatience     = 3                    // times to wait so for one request
 	longestPatience = 366 * 24 * time.Hour // what a larger number is taken for
 )
 
