@@ -44,12 +44,12 @@ type BootKernel struct {
 // An UnfitKernel is the error for a kernel that UEFI firmware cannot start, or
 // that cannot run the guest.
 type UnfitKernel struct {
-	Release string
-	Lacks   []string
+	File  string
+	Lacks []string
 }
 
 func (e *UnfitKernel) Error() string {
-	return fmt.Sprintf("Linux %s cannot boot by itself under UEFI; it lacks: %s", e.Release, some(e.Lacks, 8))
+	return fmt.Sprintf("the kernel in %s cannot be booted by UEFI firmware; it lacks: %s", e.File, some(e.Lacks, 8))
 }
 
 // A MissingLoader is the error where no boot loader is installed.
@@ -84,7 +84,7 @@ func (l *Lab) BuildBootable(ctx context.Context, s Spec, b BootSpec, path string
 	if err != nil {
 		return fail(err)
 	}
-	k, err := l.bootKernel(ctx, s)
+	k, err := l.bootKernel(ctx, s.Kernel.File)
 	if err != nil {
 		return fail(err)
 	}
@@ -123,24 +123,16 @@ func (l *Lab) BuildBootable(ctx context.Context, s Spec, b BootSpec, path string
 }
 
 // bootKernel gets the kernel, and sees to it that firmware can start it.
-func (l *Lab) bootKernel(ctx context.Context, s Spec) (kernel.Kernel, error) {
-	source, err := l.source(ctx, s.Kernel, kernel.DiskDrivers()...)
+func (l *Lab) bootKernel(ctx context.Context, file string) (kernel.Kernel, error) {
+	k, err := l.readyMade(ctx, file, kernel.DiskDrivers()...)
 	if err != nil {
 		return kernel.Kernel{}, err
 	}
-	defer source.Close()
-	t, err := source.trial(ctx, s)
-	if err != nil {
-		return kernel.Kernel{}, err
-	}
-	if t.End == EndBuild {
-		return kernel.Kernel{}, fmt.Errorf("build kernel: %s does not build: %s (log: %s)", short(t.Kernel.Commit), t.Detail, t.Failure.Log)
-	}
-	lacks, err := t.Kernel.LacksUEFI()
+	lacks, err := k.LacksUEFI()
 	if err == nil && len(lacks) > 0 {
-		err = &UnfitKernel{t.Kernel.Release, lacks}
+		err = &UnfitKernel{file, lacks}
 	}
-	return t.Kernel, err
+	return k, err
 }
 
 // findLoader names the boot loader and its digest.

@@ -56,12 +56,11 @@ type source struct {
 	commit kernel.Commit
 }
 
-// source opens it. More modules may be named that a package's kernel brings.
-func (l *Lab) source(ctx context.Context, s KernelSpec, modules ...string) (source, error) {
+func (l *Lab) source(ctx context.Context, s KernelSpec) (source, error) {
 	var err error
 	k := source{Lab: l}
 	if s.File != "" {
-		k.ready, err = l.readyMade(ctx, s.File, modules...)
+		k.ready, err = l.readyMade(ctx, s.File)
 		return k, err
 	}
 	if k.tree, err = l.openTree(ctx, s.Repo); err != nil {
@@ -86,7 +85,8 @@ func (k source) Close() {
 	}
 }
 
-// readyMade opens a kernel that somebody else built.
+// readyMade opens a kernel that somebody else built; of a package, with the
+// named modules too.
 func (l *Lab) readyMade(ctx context.Context, path string, modules ...string) (kernel.Kernel, error) {
 	if !isPackage(path) {
 		return kernel.FromFile(path)

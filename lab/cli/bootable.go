@@ -17,12 +17,11 @@ func bootFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
 		&cli.BoolFlag{Name: "bootable", Usage: "make the image boot without lab, under UEFI firmware", Category: catBoot},
 		&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "boot `FILE`: a bzImage with an EFI stub or a distribution's .deb, whose disk drivers come along", Category: catBoot},
-		&cli.StringFlag{Name: "commit", Usage: "build revision `REV` of --repo", Value: "HEAD", Category: catBoot},
 		&cli.StringFlag{Name: "run", Usage: "run the container `NAME`", DefaultText: "the only one", Category: catBoot},
 		&cli.BoolFlag{Name: "stay", Usage: "leave the machine on when the container has ended", Category: catBoot},
 		&cli.StringFlag{Name: "cmdline", Usage: "append `ARGS` to the kernel's command line", Category: catBoot},
 		&cli.StringFlag{Name: "loader", Usage: "boot by the EFI program `FILE` instead of the installed systemd-boot", Category: catBoot},
-	}, kernelFlags(), containerFlags())
+	}, containerFlags())
 }
 
 // bootSpec reads bootFlags; it gives nil for an image that is not to boot.
@@ -38,16 +37,8 @@ func bootSpec(c *cli.Context, s *lab.Spec) (*lab.BootSpec, error) {
 		}
 		return nil, nil
 	}
-	s.Kernel = lab.KernelSpec{File: c.String("kernel"), Repo: c.String("repo"), Config: c.StringSlice("config"), Jobs: c.Int("jobs")}
-	switch {
-	case s.Kernel.File == "" && s.Kernel.Repo == "":
-		return nil, usagef("--bootable needs a kernel: name one with --kernel FILE, or --repo DIR [--commit REV]")
-	case s.Kernel.File != "" && s.Kernel.Repo != "":
-		return nil, usagef("--kernel and --repo exclude each other")
-	case s.Kernel.Repo == "" && (c.IsSet("commit") || c.IsSet("config")):
-		return nil, usagef("--commit and --config go with --repo: a kernel FILE is built already")
-	case s.Kernel.Repo != "":
-		s.Kernel.Commit = c.String("commit")
+	if s.Kernel.File = c.String("kernel"); s.Kernel.File == "" {
+		return nil, usagef("--bootable needs a kernel: name one with --kernel FILE")
 	}
 	s.Test = containerTest(c, c.Args().Slice())
 	s.Test.Container = c.String("run")
