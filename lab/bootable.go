@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"crypto/sha256"
+	"debug/pe"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -151,6 +152,14 @@ func findLoader(path string) (disk.BootFile, error) {
 	digest, err := digestOf(path)
 	if err != nil {
 		return disk.BootFile{}, fmt.Errorf("read boot loader: %w", err)
+	}
+	program, err := pe.Open(path)
+	if err != nil {
+		return disk.BootFile{}, fmt.Errorf("read boot loader %s: not an EFI program: %w", path, err)
+	}
+	defer program.Close()
+	if program.Machine != pe.IMAGE_FILE_MACHINE_AMD64 {
+		return disk.BootFile{}, fmt.Errorf("read boot loader %s: it is for machine type %#x, the kernel for x86-64", path, program.Machine)
 	}
 	path, err = filepath.Abs(path)
 	return disk.BootFile{Path: path, Digest: digest}, err

@@ -29,8 +29,12 @@ func TestUnfitKernel(t *testing.T) {
 	if err := os.WriteFile(kernel, image, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	loader := filepath.Join(dir, "loader.efi") // looked at later
-	if err := os.WriteFile(loader, []byte("MZ"), 0o644); err != nil {
+	efi := make([]byte, 512) // as much of an EFI program as its machine type
+	copy(efi, "MZ")
+	efi[0x3c] = 0x80
+	copy(efi[0x80:], "PE\x00\x00\x64\x86")
+	loader := filepath.Join(dir, "loader.efi")
+	if err := os.WriteFile(loader, efi, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(filepath.Join(labDir, "lab"), "--cache", dir, "image", "build", "--bootable", "--kernel", kernel, "--loader", loader, "--load", "app=rootfs:"+dir, "-o", filepath.Join(dir, "disk.img"))
