@@ -49,12 +49,12 @@ func findLogin(ctx context.Context, repo name.Repository) login {
 			err = json.Unmarshal(data, &file)
 		}
 		if err != nil {
-			l.trouble = errors.Join(l.trouble, fmt.Errorf("read credentials from %s: %w", source.name, err))
+			l.add(fmt.Errorf("read credentials from %s: %w", source.name, err))
 			continue
 		}
 		auth, helper, err := file.find(ctx, repo)
 		if err != nil {
-			l.trouble = errors.Join(l.trouble, fmt.Errorf("%w (%s names it)", err, source.name))
+			l.add(fmt.Errorf("%w (%s names it)", err, source.name))
 		}
 		if auth != nil {
 			l.auth, l.from = authn.FromConfig(*auth), source.name
@@ -65,6 +65,14 @@ func findLogin(ctx context.Context, repo name.Repository) login {
 		}
 	}
 	return l
+}
+
+// add notes trouble beside what there was already.
+func (l *login) add(err error) {
+	if l.trouble != nil {
+		err = fmt.Errorf("%w; %w", l.trouble, err)
+	}
+	l.trouble = err
 }
 
 type loginSource struct {

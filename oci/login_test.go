@@ -91,6 +91,8 @@ func TestLogin(t *testing.T) {
 		{name: "helper fails on stderr", file: ".docker/config.json", text: `{"credsStore":"lab"}`, helper: `echo '{"Secret":"hidden"}'; printf 'no \033[2Jbus\n' >&2; exit 1`,
 			want: "fails for registry.example: exit status 1: no [2Jbus"},
 		{name: "helper talks nonsense", file: ".docker/config.json", text: `{"credsStore":"lab"}`, helper: "echo hello", want: "docker-credential-lab gives no JSON for registry.example"},
+		{name: "two helpers missing", file: ".docker/config.json", text: `{"credsStore":"missing"}`, env: map[string]string{"DOCKER_AUTH_CONFIG": `{"credsStore":"gone"}`},
+			want: "docker-credential-gone is not on PATH ($DOCKER_AUTH_CONFIG names it); credential helper docker-credential-missing is not on PATH"},
 		{name: "no JSON", file: ".docker/config.json", text: `nonsense`, want: "it was asked without credentials, since read credentials from $HOME/.docker/config.json"},
 		{name: "no base64", file: ".docker/config.json", text: `{"auths":{"registry.example":{"auth":"?"}}}`, want: "read the credentials for registry.example"},
 
