@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	"golang.org/x/sys/unix"
 
 	"lab/disk"
 	"lab/lab/corpus"
@@ -36,6 +37,10 @@ func TestCorpus(t *testing.T) {
 	}
 	if os.Geteuid() != 0 {
 		t.Fatal("umoci makes devices and trusted attributes for root alone: run as root")
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(t.TempDir(), &fs); err != nil || fs.Type != unix.EXT4_SUPER_MAGIC {
+		t.Fatalf("umoci would unpack to %s, which is not ext4 and keeps other things: set TMPDIR to a folder on ext4 (%v)", os.TempDir(), err)
 	}
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)

@@ -1,6 +1,8 @@
 package oci
 
 import (
+	"bytes"
+	"io"
 	"strings"
 	"testing"
 
@@ -11,16 +13,13 @@ import (
 )
 
 // TestCorpus pulls every image of the corpus from a registry, flattens it and
-// compares what comes out with the case's own tree and with the reference.
+// compares what comes out with what the layer rules leave.
 func TestCorpus(t *testing.T) {
 	host, _ := serve(t)
 	s := newStore(t)
 	for _, c := range corpus.Good() {
 		t.Run(c.Name, func(t *testing.T) {
 			want := c.Files()
-			if diff := cmp.Diff(c.Tree, c.Describe(want)); diff != "" {
-				t.Errorf("-case +reference:\n%s", diff)
-			}
 			ref, img, err := c.Push(host)
 			if err != nil {
 				t.Fatal(err)
@@ -34,7 +33,12 @@ func TestCorpus(t *testing.T) {
 			}
 			r := Flatten(t.Context(), pulled)
 			defer r.Close()
-			got, err := listing.ReadTar(r)
+			stream, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkStream(t, bytes.NewReader(stream))
+			got, err := listing.ReadTar(bytes.NewReader(stream))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,9 +33,9 @@ func everything(t testing.TB, r io.Reader) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := rel(h.Name)
+		name := path.Clean(h.Name)
 		if h.Typeflag == tar.TypeLink {
-			all[name] = "link to " + rel(h.Linkname)
+			all[name] = "link to " + path.Clean(h.Linkname)
 			continue
 		}
 		sum := sha256.New()

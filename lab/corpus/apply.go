@@ -60,9 +60,8 @@ func (f fs) apply(entries []Entry) {
 		file, old := e.file(), f[at]
 		if e.Type == TypeLink {
 			dir, base := split(e.Link)
-			target := path.Join(f.resolve(dir), base)
-			if file = f[target]; file == nil {
-				file = before[target] // hidden by this very layer
+			if file = f[path.Join(f.resolve(dir), base)]; file == nil {
+				file = before[path.Join(before.resolve(dir), base)] // hidden by this very layer
 			}
 		}
 		switch {

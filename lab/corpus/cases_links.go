@@ -173,6 +173,12 @@ func hardLinks() []Case {
 			Layers: layers(with(File("d/a", "A")), with(Whiteout("d"), Hard("b", "d/a"))),
 			Tree:   tree(`b "A"`),
 			Umoci:  Other{Error: "no such file or directory", Why: "umoci applies in the order of the archive, though a whiteout must not depend on it"}},
+		{Name: "whiteout-on-the-way-of-hardlink", About: "the same layer hides a symlink on the way to the target", Rule: "no engine: containerd and umoci fail; the order in a layer must not matter",
+			Layers: layers(with(File("a/x", "X"), Symlink("l", "a")), with(Whiteout("l"), Hard("c", "l/x"))),
+			Tree: tree(`a/ implied
+				a/x "X"
+				c = a/x`),
+			Umoci: Other{Error: "no such file or directory", Why: "umoci applies in the order of the archive, though a whiteout must not depend on it"}},
 		{Name: "hardlink-over-its-target", About: "a link to itself, as tar writes when it is given a name twice", Rule: "GNU tar, a file named twice",
 			Layers: one(File("a", "A"), Hard("a", "a"), File("b", "B"), Hard("b", "./b")),
 			Tree: tree(`a "A"
