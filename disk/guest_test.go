@@ -175,7 +175,7 @@ func oddRootfs(t *testing.T) string {
 		put(tar.Header{Name: fmt.Sprint("xattr/shared", i), PAXRecords: xattr("user.big", big, "user.b"+strings.Repeat("i", 200), "y", "security.x", fmt.Sprint(i))}, nil)
 	}
 	put(tar.Header{Name: "xattr/acl", Mode: 0o664, PAXRecords: xattr("system.posix_acl_access", string(acl))}, nil)
-	put(tar.Header{Typeflag: tar.TypeDir, Name: "xattr/dir/", Mode: 0o775, PAXRecords: xattr("system.posix_acl_default", string(acl), "system.posix_acl_access", string(acl))}, nil)
+	put(tar.Header{Typeflag: tar.TypeDir, Name: "xattr/dir/", Mode: 0o664, PAXRecords: xattr("system.posix_acl_default", string(acl), "system.posix_acl_access", string(acl))}, nil)
 	for i := range 100_000 { // each found by its name: the kernel lists, then looks up
 		put(tar.Header{Name: fmt.Sprintf("large/%d-%s", i, strings.Repeat("\xc3\xa4", i%100))}, nil)
 	}
