@@ -62,6 +62,11 @@ func writeImage(ctx context.Context, f *os.File, s Spec) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
+	if s.Base != nil {
+		if err := addBase(ctx, fsys, s.Base); err != nil {
+			return Image{}, fmt.Errorf("base: %w", err)
+		}
+	}
 	if err := addDirectory(fsys, "containers", s); err != nil {
 		return Image{}, err
 	}
@@ -70,7 +75,7 @@ func writeImage(ctx context.Context, f *os.File, s Spec) (Image, error) {
 			return Image{}, fmt.Errorf("container %s: %w", c.Name, err)
 		}
 	}
-	partition, err := fsys.Close(s.Free)
+	partition, err := closeRoot(fsys, s)
 	if err != nil {
 		return Image{}, err
 	}
@@ -85,6 +90,35 @@ func writeImage(ctx context.Context, f *os.File, s Spec) (Image, error) {
 		return Image{}, err
 	}
 	return Image{Size: size}, nil
+}
+
+// closeRoot ends the ext4 file system and returns its size.
+func closeRoot(fsys *ext4.Writer, s Spec) (int64, error) {
+	if s.Size == 0 {
+		return fsys.Close(s.Free)
+	}
+	size := s.Size - partitionStart - backupSize
+	if s.Boot != nil {
+		esp, err := s.Boot.size()
+		if err != nil {
+			return 0, err
+		}
+		size -= esp
+	}
+	if size <= 0 {
+		return 0, fmt.Errorf("a disk of %d MiB has no room for a file system", s.Size/mib)
+	}
+	return size, fsys.CloseSize(size)
+}
+
+func addBase(ctx context.Context, fsys *ext4.Writer, base *Container) error {
+	if err := addTar(ctx, fsys, "", base); err != nil {
+		return err
+	}
+	if fsys.Has("containers") {
+		return errors.New("it has a /containers of its own, where the disk has its containers")
+	}
+	return nil
 }
 
 func addContainer(ctx context.Context, fsys *ext4.Writer, c Container, s Spec) error {
@@ -103,13 +137,18 @@ func addContainer(ctx context.Context, fsys *ext4.Writer, c Container, s Spec) e
 		return err
 	}
 
+	return addTar(ctx, fsys, dir+"/rootfs", &c)
+}
+
+// addTar adds a root file system below a directory.
+func addTar(ctx context.Context, fsys *ext4.Writer, dir string, c *Container) error {
 	stream, err := c.Open(ctx)
 	if err != nil {
 		return fmt.Errorf("open root file system: %w", err)
 	}
 	// A stream that waits for more would not look at the context.
 	stop := context.AfterFunc(ctx, func() { stream.Close() })
-	err = fsys.AddTar(dir+"/rootfs", &contextReader{ctx, stream})
+	err = fsys.AddTar(dir, &contextReader{ctx, stream})
 	if stop() {
 		err = errors.Join(err, stream.Close())
 	}

@@ -9,6 +9,9 @@
 //	/containers/NAME/rootfs/…      the container's root file system
 //	/containers/NAME/config.json   its OCI runtime configuration
 //
+// With a base, that is the rest of the file system, and with boot files there is a
+// second partition (see [Boot]).
+//
 // One that is to boot without lab has an EFI system partition as well: see Boot.
 package disk
 
@@ -35,6 +38,9 @@ const (
 	// spec would give other bytes than before, so that no stale image is used.
 	formatVersion = 3
 
+	// maxSize is what ext4 keeps room for group descriptors for.
+	maxSize = 1 << 40
+
 	// maxConfig bounds one container's config.json. Real ones take some 10 kB.
 	maxConfig = 16 << 20
 )
@@ -56,10 +62,17 @@ type Container struct {
 
 // Spec says what is on a disk.
 type Spec struct {
+	// Base, when not nil, is a root file system that becomes the disk's own, around
+	// the containers: a userland to boot into or to chroot to. Of it count Digest
+	// and Open. It must not have a /containers.
+	Base *Container
 	// Containers, in any order: they are written in the order of their names.
 	Containers []Container
 	// Free is the space in bytes that the guest finds free on the file system.
 	Free int64
+	// Size, when not 0, is what the disk measures in all, in bytes, whole MiB and at
+	// most 1 TiB; what the content leaves of it is free. It stands in place of Free.
+	Size int64
 	// Epoch is the time of everything that brings none of its own: folders above
 	// the root file systems, config.json, the file system itself. The zero time
 	// stands for 1970-01-01.
@@ -92,8 +105,8 @@ func (i Image) Digest(ctx context.Context) (string, error) {
 }
 
 // Digest is "sha256:…" over all that decides the image's bytes: format version,
-// containers (name, digest, config), free space, epoch and boot files. Two specs with equal
-// digests give equal images.
+// containers (name, digest, config), base, size or free space, epoch and boot
+// files. Two specs with equal digests give equal images.
 func (s Spec) Digest() string {
 	h := sha256.New()
 	put := func(b []byte) {
@@ -105,6 +118,11 @@ func (s Spec) Digest() string {
 	putInt(h, s.Free)
 	putInt(h, s.epoch().Unix())
 	putInt(h, int64(s.epoch().Nanosecond()))
+	putInt(h, s.Size)
+	if s.Base != nil {
+		put([]byte("base"))
+		put([]byte(s.Base.Digest))
+	}
 	putInt(h, int64(len(s.Containers)))
 	for _, c := range s.sorted() {
 		put([]byte(c.Name))
@@ -143,6 +161,14 @@ var containerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 func (s Spec) validate() error {
 	if s.Free < 0 {
 		return fmt.Errorf("check disk spec: free space of %d bytes is negative", s.Free)
+	}
+	switch {
+	case s.Size != 0 && s.Free != 0:
+		return fmt.Errorf("check disk spec: both a size of %d bytes and free space of %d are asked for", s.Size, s.Free)
+	case s.Size < 0 || s.Size > maxSize || s.Size%mib != 0:
+		return fmt.Errorf("check disk spec: size of %d bytes is not whole MiB up to 1 TiB", s.Size)
+	case s.Base != nil && s.Base.Open == nil:
+		return fmt.Errorf("check disk spec: the base has no root file system")
 	}
 	seen := make(map[string]bool)
 	for _, c := range s.Containers {

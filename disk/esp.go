@@ -177,6 +177,16 @@ func loaderName(r io.ReaderAt) (string, error) {
 	return name, nil
 }
 
+// size is the partition's, in bytes.
+func (b *Boot) size() (int64, error) {
+	files, err := b.open()
+	if err != nil {
+		return 0, err
+	}
+	defer closeAll(files)
+	return espSize(files), nil
+}
+
 // espSize is the size in bytes of a partition that holds the files: whole MiB,
 // with one to spare.
 func espSize(files []espFile) int64 {

@@ -241,7 +241,7 @@ func BenchmarkCachedDisk(b *testing.B) {
 	run(b, "tar", "-C", work, "-cf", filepath.Join(work, "files.tar"), "hello")
 	writeLayout(b, filepath.Join(work, "layout"), filepath.Join(work, "files.tar"))
 	for b.Loop() {
-		if _, _, err := l.buildDisk(context.Background(), s, nil, nil, ""); err != nil {
+		if _, err := l.buildDisk(context.Background(), s, nil, nil, ""); err != nil {
 			b.Fatal(err)
 		}
 	}

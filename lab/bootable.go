@@ -76,8 +76,8 @@ const bootCmdline = "console=tty0 console=ttyS0,115200 no_timer_check oops=panic
 // BuildBootable is BuildDisk for an image that boots without lab, on whatever
 // machine has UEFI firmware: it brings its kernel, mounts itself, runs the test
 // on the console and powers off.
-func (l *Lab) BuildBootable(ctx context.Context, s Spec, b BootSpec, path string) (disk.Image, []Image, Boot, error) {
-	fail := func(err error) (disk.Image, []Image, Boot, error) { return disk.Image{}, nil, Boot{}, err }
+func (l *Lab) BuildBootable(ctx context.Context, s Spec, b BootSpec, path string) (Disk, Boot, error) {
+	fail := func(err error) (Disk, Boot, error) { return Disk{}, Boot{}, err }
 	if err := s.Validate(); err != nil {
 		return fail(err)
 	}
@@ -113,14 +113,14 @@ func (l *Lab) BuildBootable(ctx context.Context, s Spec, b BootSpec, path string
 	if boot.Initramfs, err = digestOf(initramfs); err != nil {
 		return fail(err)
 	}
-	d, images, err := l.buildDisk(ctx, s, nil, &disk.Boot{
+	d, err := l.buildDisk(ctx, s, nil, &disk.Boot{
 		Loader:    loader,
 		Kernel:    disk.BootFile{Path: k.Image, Digest: k.Digest},
 		Initramfs: disk.BootFile{Path: initramfs, Digest: boot.Initramfs},
 		Cmdline:   boot.Cmdline,
 		Title:     fmt.Sprintf("lab: %s on Linux %s", s.Test.Container, k.Release),
 	}, path)
-	return d, images, boot, err
+	return d, boot, err
 }
 
 // bootKernel gets the kernel, and sees to it that firmware can start it.

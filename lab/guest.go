@@ -33,25 +33,39 @@ type guest struct {
 // An Image is a preloaded container and the name it goes by in the guest.
 type Image = bundle.Image
 
+// A Disk is a disk image and what was put on it.
+type Disk struct {
+	disk.Image
+	Base       *oci.Pin `json:"base,omitempty"` // the root file system around the containers
+	Containers []Image  `json:"containers"`
+}
+
 // BuildDisk fetches and pins the images and writes them to a disk image at
 // path, or into the cache where path is empty.
-func (l *Lab) BuildDisk(ctx context.Context, s Spec, path string) (disk.Image, []Image, error) {
+func (l *Lab) BuildDisk(ctx context.Context, s Spec, path string) (Disk, error) {
 	return l.buildDisk(ctx, s, nil, nil, path)
 }
 
 // buildDisk is BuildDisk with images that may be pinned already, one for each
 // of the Spec's, and for a disk that may boot by itself.
-func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.Boot, path string) (disk.Image, []Image, error) {
+func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.Boot, path string) (Disk, error) {
 	dir, err := l.dir("oci")
 	if err != nil {
-		return disk.Image{}, nil, err
+		return Disk{}, err
 	}
 	store, err := oci.Open(dir)
 	if err != nil {
-		return disk.Image{}, nil, err
+		return Disk{}, err
 	}
-	var pins []Image
-	var containers []disk.Container
+	var d Disk
+	spec := disk.Spec{Free: s.Free, Size: s.Size, Epoch: epoch, Boot: boot}
+	if s.Base != "" {
+		img, err := l.image(ctx, store, s, Load{Reference: s.Base}, "")
+		if err != nil {
+			return Disk{}, err
+		}
+		d.Base, spec.Base = &img.Pin, &disk.Container{Digest: img.Pin.Digest, Open: flatten(img)}
+	}
 	for i, load := range s.Images {
 		var pin string
 		if i < len(pinned) {
@@ -59,20 +73,20 @@ func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.
 		}
 		img, err := l.image(ctx, store, s, load, pin)
 		if err != nil {
-			return disk.Image{}, nil, err
+			return Disk{}, err
 		}
 		c, err := container(load.Name, img)
 		if err != nil {
-			return disk.Image{}, nil, fmt.Errorf("image %s: %w", load.Reference, err)
+			return Disk{}, fmt.Errorf("image %s: %w", load.Reference, err)
 		}
 		if boot != nil && load.Name == s.Test.Container && len(s.Test.Command) == 0 && !hasCommand(c.Config) {
-			return disk.Image{}, nil, fmt.Errorf("image %s has no command to run: name one behind --", load.Reference)
+			return Disk{}, fmt.Errorf("image %s has no command to run: name one behind --", load.Reference)
 		}
-		pins = append(pins, Image{Name: load.Name, Pin: img.Pin})
-		containers = append(containers, c)
+		d.Containers = append(d.Containers, Image{Name: load.Name, Pin: img.Pin})
+		spec.Containers = append(spec.Containers, c)
 	}
-	d, err := l.writeDisk(ctx, disk.Spec{Containers: containers, Free: s.Free, Epoch: epoch, Boot: boot}, path)
-	return d, pins, err
+	d.Image, err = l.writeDisk(ctx, spec, path)
+	return d, err
 }
 
 // image gives the pinned image from the store, or asks its reference. A
@@ -108,10 +122,12 @@ func container(name string, img oci.Image) (disk.Container, error) {
 		Name:   name,
 		Digest: img.Pin.Digest,
 		Config: config,
-		Open: func(ctx context.Context) (io.ReadCloser, error) {
-			return oci.Flatten(ctx, img), nil
-		},
+		Open:   flatten(img),
 	}, nil
+}
+
+func flatten(img oci.Image) func(context.Context) (io.ReadCloser, error) {
+	return func(ctx context.Context) (io.ReadCloser, error) { return oci.Flatten(ctx, img), nil }
 }
 
 func (l *Lab) writeDisk(ctx context.Context, spec disk.Spec, path string) (disk.Image, error) {
@@ -143,11 +159,11 @@ func (l *Lab) prepare(ctx context.Context, s Spec, pinned []Image) (*guest, erro
 	if err != nil {
 		return nil, err
 	}
-	d, images, err := l.buildDisk(ctx, s, pinned, nil, "")
+	d, err := l.buildDisk(ctx, s, pinned, nil, "")
 	if err != nil {
 		return nil, err
 	}
-	return &guest{e, images, d, s.Test, agent}, nil
+	return &guest{e, d.Containers, d.Image, s.Test, agent}, nil
 }
 
 // initramfs writes the archive that boots the guest: the agent as /init, the

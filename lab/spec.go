@@ -18,6 +18,11 @@ type Spec struct {
 	// Free is the room on the guest's root file system, in bytes, beyond
 	// what the images take; 0 means defaultFree.
 	Free int64
+	// Size, in place of Free, is what the disk measures in all, in bytes.
+	Size int64
+	// Base is the reference of an image whose root file system the disk gets
+	// around the containers; empty for none.
+	Base string
 	// Platform picks from multi-platform images, as in linux/amd64; empty
 	// is the host's.
 	Platform string
@@ -64,7 +69,7 @@ func (s *Spec) Validate() error {
 	if s.Machine.BootTimeout == 0 {
 		s.Machine.BootTimeout = 2 * time.Minute
 	}
-	if s.Free == 0 {
+	if s.Free == 0 && s.Size == 0 {
 		s.Free = defaultFree
 	}
 	if s.Symptom.Kind == "" {

@@ -299,6 +299,26 @@ func (w *Writer) parent(p string) (*directory, string, error) {
 	return w.lastDir, name, err
 }
 
+// Has tells whether anything has been added at a path so far.
+func (w *Writer) Has(p string) bool {
+	dir := w.root
+	elements := strings.Split(clean(p), "/")
+	for i, element := range elements {
+		ino, ok := dir.entries[element]
+		if !ok {
+			return false
+		}
+		if i == len(elements)-1 {
+			break
+		}
+		if ino&pendingLink != 0 || w.inodes.get(ino).dir == nil {
+			return false
+		}
+		dir = w.inodes.get(ino).dir
+	}
+	return true
+}
+
 // clean takes a path to its elements, with single slashes between them.
 func clean(p string) string { return strings.TrimPrefix(path.Clean("/"+p), "/") }
 

@@ -59,7 +59,7 @@ func bootSpec(c *cli.Context, s *lab.Spec) (*lab.BootSpec, error) {
 // buildBootable builds, and tells where the image will find its disk.
 func buildBootable(c *cli.Context, s lab.Spec, b lab.BootSpec) (imageResult, error) {
 	l := theLab(c)
-	d, images, boot, err := l.BuildBootable(c.Context, s, b, c.String("output"))
+	d, boot, err := l.BuildBootable(c.Context, s, b, c.String("output"))
 	var unfit *lab.UnfitKernel
 	if errors.As(err, &unfit) {
 		return imageResult{}, usagef("%v", unfit)
@@ -73,5 +73,5 @@ func buildBootable(c *cli.Context, s lab.Spec, b lab.BootSpec) (imageResult, err
 	if len(boot.NoDisks) > 0 {
 		l.Progress.Say("  it has no driver for %s", strings.Join(boot.NoDisks, ", "))
 	}
-	return imageResult{Image: d, Containers: images, Boot: &boot}, nil
+	return imageResult{Disk: d, Boot: &boot}, nil
 }

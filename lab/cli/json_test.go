@@ -54,8 +54,8 @@ func TestJSON(t *testing.T) {
 			Disk:    lab.DiskHealth{Path: "/c", Free: 1 << 30},
 			Install: []string{"apt-get", "install", "flex"}, Unknown: []string{"y"},
 		},
-		"image": imageResult{disk.Image{Path: "disk.img", Size: 1 << 20}, "sha256:cc", []lab.Image{image}, nil},
-		"image-boot": imageResult{disk.Image{Path: "disk.img", Size: 1 << 20}, "sha256:cc", []lab.Image{image}, &lab.Boot{
+		"image": imageResult{lab.Disk{Image: disk.Image{Path: "disk.img", Size: 1 << 20}, Containers: []lab.Image{image}}, "sha256:cc", nil},
+		"image-boot": imageResult{lab.Disk{Image: disk.Image{Path: "disk.img", Size: 1 << 20}, Containers: []lab.Image{image}}, "sha256:cc", &lab.Boot{
 			Kernel: lab.BootKernel{Release: "6.1.0", Digest: "sha256:dd", Source: "package linux-image 6.1.1"},
 			Loader: disk.BootFile{Path: "/usr/lib/systemd/boot/efi/systemd-bootx64.efi", Digest: "sha256:ee"}, Initramfs: "sha256:ff",
 			Cmdline: "console=tty0", Container: "test", Disks: []string{"virtio", "NVMe"}, NoDisks: []string{"SATA (AHCI)"},
