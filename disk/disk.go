@@ -9,8 +9,7 @@
 //	/containers/NAME/rootfs/…      the container's root file system
 //	/containers/NAME/config.json   its OCI runtime configuration
 //
-// With a base, that is the rest of the file system, and with boot files there is a
-// second partition (see [Boot]).
+// With a base, that is the rest of the file system.
 //
 // One that is to boot without lab has an EFI system partition as well: see Boot.
 package disk
