@@ -65,7 +65,7 @@ func benchLab(store, digest, out string) error {
 	if err != nil {
 		return err
 	}
-	c, err := container("app", img)
+	c, err := container("app", img, oci.Limits{})
 	if err != nil {
 		return err
 	}

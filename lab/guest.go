@@ -64,7 +64,7 @@ func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.
 		if err != nil {
 			return Disk{}, err
 		}
-		d.Base, spec.Base = &img.Pin, &disk.Container{Digest: img.Pin.Digest, Open: flatten(img)}
+		d.Base, spec.Base = &img.Pin, &disk.Container{Digest: img.Pin.Digest, Open: flatten(img, s.Limits)}
 	}
 	for i, load := range s.Images {
 		var pin string
@@ -75,7 +75,7 @@ func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.
 		if err != nil {
 			return Disk{}, err
 		}
-		c, err := container(load.Name, img)
+		c, err := container(load.Name, img, s.Limits)
 		if err != nil {
 			return Disk{}, fmt.Errorf("image %s: %w", load.Reference, err)
 		}
@@ -109,7 +109,7 @@ func (l *Lab) image(ctx context.Context, store *oci.Store, s Spec, load Load, pi
 var epoch = time.Unix(0, 0).UTC()
 
 // container makes an image ready for the disk.
-func container(name string, img oci.Image) (disk.Container, error) {
+func container(name string, img oci.Image, limits oci.Limits) (disk.Container, error) {
 	spec, err := oci.RuntimeSpec(img)
 	if err != nil {
 		return disk.Container{}, err
@@ -122,12 +122,12 @@ func container(name string, img oci.Image) (disk.Container, error) {
 		Name:   name,
 		Digest: img.Pin.Digest,
 		Config: config,
-		Open:   flatten(img),
+		Open:   flatten(img, limits),
 	}, nil
 }
 
-func flatten(img oci.Image) func(context.Context) (io.ReadCloser, error) {
-	return func(ctx context.Context) (io.ReadCloser, error) { return oci.Flatten(ctx, img), nil }
+func flatten(img oci.Image, limits oci.Limits) func(context.Context) (io.ReadCloser, error) {
+	return func(ctx context.Context) (io.ReadCloser, error) { return limits.Flatten(ctx, img), nil }
 }
 
 func (l *Lab) writeDisk(ctx context.Context, spec disk.Spec, path string) (disk.Image, error) {

@@ -21,6 +21,7 @@ func (l *Lab) pull(ctx context.Context, store *oci.Store, s Spec, load Load) (oc
 	stop := l.live(m.line)
 	img, err := store.Pull(ctx, load.Reference, oci.PullOptions{
 		Platform:  s.Platform,
+		Limits:    s.Limits,
 		Mirrors:   s.Registries.Mirrors,
 		PlainHTTP: s.Registries.PlainHTTP,
 		Progress:  func(so oci.Progress) { m.add(time.Now(), so) },

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"lab/kernel/kconfig"
+	"lab/oci"
 	"lab/probe"
 )
 
@@ -29,6 +30,8 @@ type Spec struct {
 	// Registries is this machine's own business: no bundle, no journal and no
 	// bisect's key has it.
 	Registries Registries `json:"-"`
+	// Limits are how large an image may be, unpacked; they too change no result.
+	Limits oci.Limits `json:"-"`
 }
 
 const (

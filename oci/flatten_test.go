@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -144,7 +145,7 @@ func TestLimits(t *testing.T) {
 			defer r.Close()
 			_, err := io.Copy(io.Discard, r)
 			var limit *LimitError
-			if !errors.As(err, &limit) || limit.Field != tt.field || !strings.Contains(err.Error(), "Limits."+tt.field) {
+			if !errors.As(err, &limit) || limit.Field != tt.field || !strings.Contains(err.Error(), fmt.Sprintf("larger than the limit of %d ", limit.Limit)) {
 				t.Fatalf("error %v, want the limit on %s", err, tt.field)
 			}
 		})

@@ -22,7 +22,7 @@ type LimitError struct {
 
 func (e *LimitError) Error() string {
 	what := map[string]string{"Bytes": "bytes unpacked", "Entries": "entries", "Metadata": "bytes of names and attributes"}[e.Field]
-	return fmt.Sprintf("image is larger than the limit of %d %s; raise Limits.%s to accept it", e.Limit, what, e.Field)
+	return fmt.Sprintf("image is larger than the limit of %d %s", e.Limit, what)
 }
 
 // What is bounded without a choice, because nothing honest comes near.

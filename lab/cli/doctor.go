@@ -12,6 +12,7 @@ import (
 	"lab/kernel"
 	"lab/kernel/qemu"
 	"lab/lab"
+	"lab/oci"
 )
 
 func doctorCommand() *cli.Command {
@@ -128,7 +129,10 @@ func hint(err error) string {
 	var emulator *qemu.ErrMissing
 	var tool *kernel.MissingError
 	var loader *lab.MissingLoader
+	var limit *oci.LimitError
 	switch {
+	case errors.As(err, &limit) && limit.Field == "Bytes":
+		return "if that is as it should be, allow more with --max-unpacked SIZE"
 	case errors.As(err, &emulator), errors.As(err, &tool):
 		return "see what is missing with 'lab doctor', and install it with 'lab doctor --install'"
 	case errors.As(err, &loader):

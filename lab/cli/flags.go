@@ -48,6 +48,7 @@ func imageFlags() []cli.Flag {
 		&cli.StringFlag{Name: "platform", Usage: "take `OS/ARCH` from images for several platforms", DefaultText: "the host's", Category: catImage},
 		&cli.StringSliceFlag{Name: "registry-mirror", Usage: "ask `MIRROR` before the registry it mirrors: [REGISTRY=]HOST[:PORT][/PREFIX], as in docker.io=mirror.example:5000/hub (docker.io goes without saying); may be repeated, tried in order", Category: catImage},
 		&cli.StringSliceFlag{Name: "plain-http", Usage: "speak plain HTTP to the registry or mirror `HOST[:PORT]` (on this host lab does so anyway); may be repeated", Category: catImage},
+		&cli.StringFlag{Name: "max-unpacked", Usage: "refuse an image of more than `SIZE` unpacked (M, G, T)", Value: "256G", Category: catImage},
 		&cli.StringFlag{Name: "free", Usage: "leave `SIZE` free on the guest's disk (K, M, G)", Value: "256M", Category: catImage},
 	}
 }
@@ -194,6 +195,9 @@ func imageSpec(c *cli.Context) (s lab.Spec, err error) {
 	}
 	if s.Free, err = size(c.String("free")); err != nil {
 		return s, usagef("--free: %v", err)
+	}
+	if s.Limits.Bytes, err = size(c.String("max-unpacked")); err != nil {
+		return s, usagef("--max-unpacked: %v", err)
 	}
 	s.Platform = c.String("platform")
 	for _, text := range c.StringSlice("registry-mirror") {
