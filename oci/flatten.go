@@ -68,10 +68,11 @@ func flatten(ctx context.Context, w io.Writer, img v1.Image, b *budget) error {
 	}
 	f := &flattener{ctx: ctx, layers: layers, sums: sums, tar: tar.NewWriter(w), buf: make([]byte, bufferSize)}
 	defer f.close()
-	for _, n := range nodes {
+	for i, n := range nodes {
 		if err := f.write(n); err != nil {
 			return err
 		}
+		nodes[i] = nil // while the disk's inodes take memory, these give it back
 	}
 	if err := f.finishLayer(); err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 // listing it again costs milliseconds. The file is a line with the format and
 // the checksum of the rest, and the rest is gob. Whatever is wrong with it,
 // the layer is there to make it again.
-const tableFormat = "lab layer table 2"
+const tableFormat = "lab layer table 3"
 
 func (l *storeLayer) tablePath() string {
 	// Both digests: another image may give the same blob a wrong diff id, and

@@ -321,7 +321,7 @@ func (n *node) put(name string, i *inode, at position) (*node, error) {
 // order lists all names in the order of their contents in the layers: for a
 // single layer, that of its tar. A file comes where its content is, under the
 // first of its names; a directory no later than what is in it, which is the
-// writer's to see to.
+// writer's to see to. The tree is taken apart.
 func (t *tree) order() []*node {
 	var list []*node
 	stack := []*node{t.root}
@@ -335,6 +335,7 @@ func (t *tree) order() []*node {
 		for _, child := range n.children {
 			stack = append(stack, child)
 		}
+		n.children = nil // the list has them: each can go when it is written
 	}
 	slices.SortFunc(list, func(a, b *node) int {
 		if c := a.place().compare(b.place()); c != 0 {
