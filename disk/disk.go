@@ -12,6 +12,8 @@
 // With a base, that is the rest of the file system.
 //
 // One that is to boot without lab has an EFI system partition as well: see Boot.
+//
+// The way back is Open, for images of anyone: partitions, files, differences.
 package disk
 
 import (

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -186,8 +187,13 @@ func (r *Reader) Tree(partition string) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read disk image %s: %w", r.Path, err)
 	}
+	return r.tree(p)
+}
+
+func (r *Reader) tree(p Partition) (*Tree, error) {
 	t := &Tree{Partition: p, image: r.Path}
 	section := io.NewSectionReader(r.f, p.Start, p.Size)
+	var err error
 	switch p.FileSystem {
 	case FileSystemExt4:
 		t.volume, err = newExtVolume(section)
@@ -240,23 +246,33 @@ func (r *Reader) find(want string) (Partition, error) {
 	return Partition{}, fmt.Errorf("partition %q is there twice, name it by number", want)
 }
 
-// ContainerPath is where a path of a container's root file system is on a disk of
-// ours.
-func ContainerPath(name, p string) string {
-	return path.Join("/", containersDir, name, rootfsDir, path.Join("/", p))
-}
+// ContainerRoot is where a container's root file system is on a disk of ours.
+func ContainerRoot(name string) string { return "/" + path.Join(containersDir, name, rootfsDir) }
 
-// containerRoot is the root that a path's symlinks are read from: the root file
-// system of the container that it is in, else the disk's own.
-func containerRoot(p string) string {
-	parts := strings.SplitN(strings.TrimPrefix(p, "/"), "/", 4)
-	if len(parts) >= 3 && parts[0] == containersDir && parts[2] == rootfsDir {
-		return "/" + path.Join(parts[:3]...)
+// containerNames is how many of the names in a path lead to the root file system
+// of the container that it is in, 0 for a path that is in none.
+func containerNames(names []string) int {
+	if len(names) >= 3 && names[0] == containersDir && names[1] != ".." && names[2] == rootfsDir {
+		return 3
 	}
-	return "/"
+	return 0
 }
 
 const (
 	containersDir = "containers"
 	rootfsDir     = "rootfs"
 )
+
+// raw is all bytes of a partition.
+func (r *Reader) raw(p *Partition) *Content {
+	return &Content{ReaderAt: io.NewSectionReader(r.f, p.Start, p.Size), Size: p.Size}
+}
+
+// Digest is "sha256:…" of the file's bytes. Holes are not read.
+func (r *Reader) Digest(ctx context.Context) (string, error) {
+	digest, err := digestSparse(ctx, r.f, r.Size)
+	if err != nil {
+		return "", fmt.Errorf("read disk image %s: %w", r.Path, err)
+	}
+	return digest, nil
+}

@@ -88,7 +88,7 @@ func compareTree(t *testing.T, file string) {
 	c := Container{Name: "c", Digest: "c", Config: []byte("{}"), Open: func(context.Context) (io.ReadCloser, error) { return os.Open(file) }}
 	image := build(t, Spec{Containers: []Container{c}, Epoch: time.Unix(1_700_000_000, 0)})
 	start := time.Now()
-	got := list(t, openTree(t, image.Path, ""), ContainerPath("c", "/"))
+	got := list(t, openTree(t, image.Path, ""), ContainerRoot("c"))
 	t.Logf("%d paths read in %v", len(got), time.Since(start))
 	compareLines(t, got, expected(t, ".", file))
 }
@@ -108,7 +108,7 @@ func TestLookup(t *testing.T) {
 		"link loop loop", "link dangling /nowhere", "link out /../../../containers/c/config.json")
 	image := build(t, Spec{Containers: []Container{container("c", stream)}})
 	tree := openTree(t, image.Path, PartitionName)
-	root := ContainerPath("c", "/")
+	root := ContainerRoot("c")
 	for _, c := range []struct {
 		path   string
 		follow bool

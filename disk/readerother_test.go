@@ -169,7 +169,7 @@ func TestReaderPlaces(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if got := list(t, tree, ContainerPath("web", "etc")); len(got) != 2 {
+		if got := list(t, tree, ContainerRoot("web")+"/etc"); len(got) != 2 {
 			t.Errorf("read %q", got)
 		}
 	}

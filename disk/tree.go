@@ -129,20 +129,19 @@ func (t *Tree) find(p string, follow bool) (Stat, error) {
 	if len(p) > maxPath {
 		return Stat{}, errors.New("the path is too long")
 	}
-	clean := path.Clean("/" + p)
-	base := containerRoot(clean)
 	root, err := t.root()
 	if err != nil {
 		return Stat{}, err
 	}
+	left, links := split(p), 0
 	// To the container's root no symlink leads: lab makes it a directory.
-	for _, name := range split(base) {
-		if root, err = t.step(&root, name); err != nil {
+	for range containerNames(left) {
+		if root, err = t.step(&root, left[0]); err != nil {
 			return root, err
 		}
+		left = left[1:]
 	}
 	dirs := []Stat{root} // down to where we are
-	left, links := split(strings.TrimPrefix(clean, base)), 0
 	for len(left) > 0 {
 		name := left[0]
 		left = left[1:]

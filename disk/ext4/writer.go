@@ -1,4 +1,5 @@
-// Package ext4 writes an ext4 file system in one pass, from tar streams.
+// Package ext4 writes an ext4 file system in one pass, from tar streams, and reads
+// ext2, ext3 and ext4 of any writer: see Writer and Reader.
 //
 // File data goes to its final place while the stream goes by; only inodes and
 // names are kept, some 220 bytes for each file. Directories, inode tables,

@@ -13,7 +13,7 @@ import (
 func imageCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "image",
-		Usage: "make guest disk images",
+		Usage: "make guest disk images, and look into them",
 		Subcommands: []*cli.Command{{
 			Name:  "build",
 			Usage: "write a guest disk image from container images",
@@ -75,7 +75,7 @@ EXAMPLES
 				}
 				return runImageBuild(c, s, boot)
 			},
-		}},
+		}, imageLsCommand(), imageCatCommand(), imageDiffCommand(), imageInspectCommand()},
 	}
 }
 

@@ -60,6 +60,24 @@ func TestJSON(t *testing.T) {
 			Loader: disk.BootFile{Path: "/usr/lib/systemd/boot/efi/systemd-bootx64.efi", Digest: "sha256:ee"}, Initramfs: "sha256:ff",
 			Cmdline: "console=tty0", Container: "test", Disks: []string{"virtio", "NVMe"}, NoDisks: []string{"SATA (AHCI)"},
 		}},
+		"image-ls": newFileJSON("app:/odd\xff", &disk.Stat{
+			Mode: disk.TypeChar | 0o4755, UID: 1, GID: 2, Mtime: day, Links: 1, Inode: 12, Major: 1, Minor: 3,
+		}, map[string]string{"user.a": "1", "user.\xff": ""}),
+		"image-diff": newChangeJSON(&disk.Change{
+			Partition: "partition 2 (lab-esp)", Path: "/lab/vmlinuz", Kind: disk.Added, Is: &disk.Stat{Mode: disk.TypeSymlink | 0o777, Size: 1, Mtime: day, Links: 1, Target: "\xff"},
+			Differences: []disk.Difference{{What: "mode", Was: "0755", Is: "0644"}},
+		}),
+		"image-inspect": disk.Inspection{
+			Path: "disk.img", Size: 1 << 30, Digest: "sha256:cc", Table: "gpt", GUID: "6C616264-6973-4B00-8000-000000000001",
+			Partitions: []disk.InspectedPartition{{
+				Partition: disk.Partition{Number: 1, Name: "lab-root", Type: "0FC63DAF-8483-4772-8E79-3D69D8477DE4", GUID: "6C616264-6973-4B00-8000-000000000002", Start: 1 << 20, Size: 1 << 29, FileSystem: disk.FileSystemExt4},
+				Usage:     &disk.Usage{Label: "lab-root", UUID: "6c616264-6973-4b00-8000-000000000003", BlockSize: 4096, Size: 1 << 29, Free: 1 << 28, Inodes: 100, FreeInodes: 50},
+			}, {
+				Partition: disk.Partition{Number: 2, Start: 1 << 29, Size: 1 << 28}, Error: "why",
+			}},
+			Containers: []disk.InspectedContainer{{Name: "app", Command: []string{"sh"}, Dir: "/", User: "0:0", Env: 1}},
+			Boot:       &disk.InspectedBoot{Loaders: []string{"/EFI/BOOT/BOOTX64.EFI"}, Config: "timeout 3\n", Entries: []disk.LoaderEntry{{Path: "/loader/entries/lab.conf", Title: "lab", Kernel: "/lab/vmlinuz", Initrd: []string{"/lab/initramfs"}, Cmdline: "quiet"}}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got bytes.Buffer
