@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"strings"
 	"time"
 
@@ -23,6 +22,9 @@ type fatVolume struct {
 	start int64 // of the partition, in bytes
 	size  int64
 	free  int64 // clusters
+	// dirs are the directories that were listed, by where they begin: one that is
+	// in two places would be a loop.
+	dirs map[int64]string
 }
 
 const (
@@ -43,7 +45,7 @@ func newFATVolume(f *os.File, p Partition) (v volume, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("FAT32 file system: %w", err)
 	}
-	return &fatVolume{fs: fs, f: f, start: p.Start, size: p.Size, free: free}, nil
+	return &fatVolume{fs: fs, f: f, start: p.Start, size: p.Size, free: free, dirs: make(map[int64]string)}, nil
 }
 
 // checkFAT looks at the file allocation table as a whole, before go-diskfs
@@ -126,12 +128,13 @@ func (v *fatVolume) usage() Usage {
 
 func (v *fatVolume) root() (Stat, error) {
 	began := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC) // FAT's time; the root has none
-	return Stat{Path: "/", Mode: TypeDir | 0o755, Atime: began, Mtime: began, Ctime: began, Links: 1, Inode: 2}, nil
+	return Stat{Path: "/", Mode: TypeDir | 0o755, Atime: began, Mtime: began, Ctime: began, Links: 1}, nil
 }
 
 func (v *fatVolume) names(dir *Stat) (list []entry, err error) {
 	defer guard("directory", &err)
-	if dir.Path != "/" { // of the root checkFAT has seen the size
+	begin := int64(v.fs.DataStart()) // of the root, at cluster 2
+	if dir.Path != "/" {             // of the root checkFAT has seen the size
 		where, err := v.ranges(dir.Path)
 		if err != nil {
 			return nil, err
@@ -139,7 +142,12 @@ func (v *fatVolume) names(dir *Stat) (list []entry, err error) {
 		if size := rangesSize(where); size > maxFATDir {
 			return nil, fmt.Errorf("the directory has %d bytes", size)
 		}
+		begin = int64(where[0].Offset)
 	}
+	if at, ok := v.dirs[begin]; ok && at != dir.Path {
+		return nil, fmt.Errorf("the same directory is at %q too", at)
+	}
+	v.dirs[begin] = dir.Path
 	p := strings.TrimPrefix(dir.Path, "/")
 	if p == "" {
 		p = "."
@@ -160,11 +168,6 @@ func (v *fatVolume) names(dir *Stat) (list []entry, err error) {
 		f := &Stat{Mode: TypeRegular | 0o755, Size: info.Size(), Atime: info.ModTime(), Mtime: info.ModTime(), Ctime: info.ModTime(), Links: 1}
 		if d.IsDir() {
 			f.Mode, f.Size = TypeDir|0o755, 0
-			where, err := v.ranges(path.Join(dir.Path, name))
-			if err != nil {
-				return nil, fmt.Errorf("%q: %w", name, err)
-			}
-			f.Inode = uint32((int64(where[0].Offset)-int64(v.fs.DataStart()))/int64(v.fs.BytesPerCluster())) + 2
 		}
 		list = append(list, entry{name: name, file: f})
 	}

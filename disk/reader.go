@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 	"github.com/diskfs/go-diskfs/partition/mbr"
+	"golang.org/x/sys/unix"
 
 	"lab/disk/ext4"
 )
@@ -50,7 +52,7 @@ const (
 
 // Open opens a disk image and reads its partition table.
 func Open(name string) (*Reader, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a fifo is refused, not waited for
 	if err != nil {
 		return nil, fmt.Errorf("open disk image: %w", err)
 	}
@@ -70,10 +72,12 @@ func (r *Reader) open() error {
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("it is not a regular file")
+	if kind := info.Mode().Type(); kind != 0 && kind != fs.ModeDevice {
+		return fmt.Errorf("it is neither a regular file nor a block device")
 	}
-	r.Size = info.Size()
+	if r.Size, err = r.f.Seek(0, io.SeekEnd); err != nil {
+		return err
+	}
 
 	head := make([]byte, 2*sectorSize)
 	if _, err := io.ReadFull(io.NewSectionReader(r.f, 0, r.Size), head); err != nil {

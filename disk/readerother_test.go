@@ -175,6 +175,109 @@ func TestReaderPlaces(t *testing.T) {
 	}
 }
 
+// TestReaderLoop walks directories that are in themselves, or in two places.
+func TestReaderLoop(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "a/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for link, want := range map[string]string{
+		"ln / /a/b/root": `the same directory is at "/" too`,
+		"ln /a /a/b/a":   `the same directory is at "/a" too`,
+		"ln /a/b /c":     `the same directory is at "/a/b" too`,
+	} {
+		image := filepath.Join(t.TempDir(), "fs")
+		tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, image, "4M")
+		tool(t, "debugfs", "-w", "-R", link, image)
+		tree := openTree(t, image, "")
+		root, err := tree.Lookup("/", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = tree.Walk(t.Context(), &root, func(*Stat) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), image) {
+			t.Errorf("%s: error is %v, not %s", link, err, want)
+		}
+	}
+
+	// In the EFI system partition /loader becomes /EFI: in the root's entries of 32
+	// bytes the cluster's number is at 26.
+	s := testSpec(t)
+	s.Boot = testBoot(t, 1000, 2000)
+	image := build(t, s)
+	b, err := os.ReadFile(image.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	efi, loader := bytes.Index(b, []byte("EFI        \x10")), bytes.Index(b, []byte("LOADER     \x10"))
+	if efi < 0 || loader < 0 {
+		t.Fatal("the root of the FAT is not where it was thought to be")
+	}
+	copy(b[loader+26:][:2], b[efi+26:])
+	if err := os.WriteFile(image.Path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tree := openTree(t, image.Path, BootPartitionName)
+	root, err := tree.Lookup("/", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = tree.Walk(t.Context(), &root, func(*Stat) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), `the same directory is at "/EFI" too`) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// TestReaderCircle reads a FAT whose clusters follow each other in a circle.
+func TestReaderCircle(t *testing.T) {
+	s := testSpec(t)
+	s.Boot = testBoot(t, 1<<20, 2000)
+	image := build(t, s)
+	r, err := Open(image.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := r.Partitions[1]
+	r.Close()
+	f, err := os.OpenFile(image.Path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var reserved [2]byte
+	if _, err := f.ReadAt(reserved[:], p.Start+14); err != nil {
+		t.Fatal(err)
+	}
+	table := p.Start + int64(binary.LittleEndian.Uint16(reserved[:]))*sectorSize
+	for _, c := range []struct {
+		cluster, to uint32
+		want        string
+	}{
+		{1000, 900, "comes after two others"},
+		{60000, 60000, "in a circle"},
+		{60000, 1 << 27, "cluster 60000 leads to"},
+	} {
+		var was [4]byte
+		if _, err := f.ReadAt(was[:], table+int64(c.cluster)*4); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(binary.LittleEndian.AppendUint32(nil, c.to), table+int64(c.cluster)*4); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Open(image.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Tree(BootPartitionName); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error is %v, not %s", err, c.want)
+		}
+		r.Close()
+		if _, err := f.WriteAt(was[:], table+int64(c.cluster)*4); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // FuzzOpen changes bytes of an image that boots, where there are any, and reads
 // all of what is left: that ends, without a panic, and in little memory.
 func FuzzOpen(f *testing.F) {

@@ -58,7 +58,7 @@ type Stat struct {
 	Atime, Mtime time.Time
 	Ctime        time.Time
 	Links        uint32
-	Inode        uint32 // hard links have the same
+	Inode        uint32 // hard links have the same; 0 on FAT, which has none
 	Major, Minor uint32 // of a device
 	Target       string // of a symlink
 
@@ -365,7 +365,7 @@ func (w *walker) descend() error {
 		return nil
 	}
 	w.enter = nil
-	if at, ok := w.seen[dir.Inode]; ok {
+	if at, ok := w.seen[dir.Inode]; ok && dir.Inode != 0 {
 		return w.t.wrap("list", dir.Path, fmt.Errorf("the same directory is at %q too", at))
 	}
 	w.seen[dir.Inode] = dir.Path
