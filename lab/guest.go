@@ -130,24 +130,6 @@ func flatten(img oci.Image, limits oci.Limits) func(context.Context) (io.ReadClo
 	return func(ctx context.Context) (io.ReadCloser, error) { return limits.Flatten(ctx, img), nil }
 }
 
-func (l *Lab) writeDisk(ctx context.Context, spec disk.Spec, path string) (disk.Image, error) {
-	start := time.Now()
-	l.Progress.Show("writing the guest disk")
-	defer l.Progress.Show("")
-	if path != "" {
-		return disk.Build(ctx, path, spec)
-	}
-	dir, err := l.dir("disks")
-	if err != nil {
-		return disk.Image{}, err
-	}
-	d, cached, err := disk.Cached(ctx, dir, spec)
-	if err == nil && !cached {
-		l.Progress.Say("guest disk written in %s", seconds(time.Since(start)))
-	}
-	return d, err
-}
-
 // prepare makes the guest that a Spec asks for, of the pinned images where
 // there are some.
 func (l *Lab) prepare(ctx context.Context, s Spec, pinned []Image) (*guest, error) {

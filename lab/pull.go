@@ -64,7 +64,7 @@ func (l *Lab) live(line func(time.Time) string) (stop func()) {
 	}
 }
 
-// A meter tells a download's progress and its present rate.
+// A meter tells the progress of a download, or of a disk, and its present rate.
 type meter struct {
 	reference string
 
@@ -132,6 +132,19 @@ func (m *meter) line(now time.Time) string {
 		s += fmt.Sprintf(", %d of %d layers", m.so.Layers, m.so.AllLayers)
 	}
 	return s + ": " + m.reference
+}
+
+// text is what has been done, for work whose end is not known.
+func (m *meter) text(what string, now time.Time) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.so.Done > 0 {
+		what += ": " + mib(m.so.Done)
+	}
+	if rate, known := m.rate(now); known {
+		what += fmt.Sprintf(", %s/s", mib(int64(rate)))
+	}
+	return what
 }
 
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

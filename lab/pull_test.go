@@ -47,6 +47,27 @@ func TestMeter(t *testing.T) {
 	}
 }
 
+// Where the end is not known, what has been done is told, and how fast it goes.
+func TestMeterText(t *testing.T) {
+	start := time.Unix(1000, 0)
+	var m meter
+	for _, step := range []struct {
+		after time.Duration
+		done  int64
+		want  string
+	}{
+		{0, 0, "writing"},
+		{500 * time.Millisecond, 3 << 20, "writing: 3.0 MiB"},
+		{2 * time.Second, 200 << 20, "writing: 200.0 MiB, 100.0 MiB/s"},
+	} {
+		now := start.Add(step.after)
+		m.add(now, oci.Progress{Done: step.done})
+		if got := m.text("writing", now); got != step.want {
+			t.Errorf("after %s: %q, want %q", step.after, got, step.want)
+		}
+	}
+}
+
 // Mirrors are this machine's own business: whatever records a Spec, a bisect's
 // key among others, has none of them.
 func TestSpecRecordsNoRegistries(t *testing.T) {
