@@ -8,6 +8,7 @@
 package kernel
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -47,11 +48,18 @@ func (k Kernel) Lacks() ([]string, error) {
 	return kconfig.Guest(c, modules...), nil
 }
 
-// configuration reads the kernel's configuration, nil when it came without one,
-// and names its modules.
+// configuration reads the kernel's configuration, nil when it came without one
+// and has none inside, and names its modules.
 func (k Kernel) configuration() (c kconfig.Config, modules []string, err error) {
 	if k.Config == "" {
-		return nil, nil, nil
+		data, err := EmbeddedConfig(k.Image)
+		if err != nil {
+			return nil, nil, nil // a kernel of which nothing is known, as most are
+		}
+		if c, err = kconfig.Parse(bytes.NewReader(data)); err != nil {
+			return nil, nil, fmt.Errorf("read config in kernel %s: %w", k.Image, err)
+		}
+		return c, nil, nil
 	}
 	f, err := os.Open(k.Config)
 	if err != nil {
@@ -61,10 +69,16 @@ func (k Kernel) configuration() (c kconfig.Config, modules []string, err error) 
 	if c, err = kconfig.Parse(f); err != nil {
 		return nil, nil, fmt.Errorf("read config %s: %w", k.Config, err)
 	}
+	return c, k.moduleNames(), nil
+}
+
+// moduleNames names the modules that come along.
+func (k Kernel) moduleNames() []string {
+	var names []string
 	for _, path := range k.Modules {
-		modules = append(modules, moduleName(path))
+		names = append(names, moduleName(path))
 	}
-	return c, modules, nil
+	return names
 }
 
 // Failure says why a commit gives no kernel. It is a finding about the commit,

@@ -12,6 +12,7 @@ import (
 	"lab/disk"
 	"lab/kernel"
 	"lab/kernel/console"
+	"lab/kernel/kconfig"
 	"lab/kernel/qemu"
 	"lab/lab"
 	"lab/lab/bundle"
@@ -59,6 +60,9 @@ func TestJSON(t *testing.T) {
 			Kernel: lab.BootKernel{Release: "6.1.0", Digest: "sha256:dd", Source: "package linux-image 6.1.1"},
 			Loader: disk.BootFile{Path: "/usr/lib/systemd/boot/efi/systemd-bootx64.efi", Digest: "sha256:ee"}, Initramfs: "sha256:ff",
 			Cmdline: "console=tty0", Container: "test", Disks: []string{"virtio", "NVMe"}, NoDisks: []string{"SATA (AHCI)"},
+		}},
+		"kernel-check": kernel.Check{File: "config", Kind: "configuration", Release: "6.1.0", Findings: []kconfig.Finding{
+			{Group: "containers", Symbol: "USER_NS", State: kconfig.Missing, Level: kconfig.Optional, Why: "rootless containers", Source: "user_namespaces(7)"},
 		}},
 		"image-ls": newFileJSON("app:/odd\xff", &disk.Stat{
 			Mode: disk.TypeChar | 0o4755, UID: 1, GID: 2, Mtime: day, Links: 1, Inode: 12, Major: 1, Minor: 3,

@@ -1,0 +1,13 @@
+package cli
+
+import "github.com/urfave/cli/v2"
+
+func kernelCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "kernel",
+		Usage: "configure, build, check and keep kernels",
+		Subcommands: []*cli.Command{
+			kernelCheckCommand(),
+		},
+	}
+}
