@@ -5,9 +5,11 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"strconv"
 	"strings"
@@ -27,6 +29,9 @@ const (
 	zstdMemory  = 256 << 20
 	maxMetadata = 1 << 20 // bytes of the control file
 )
+
+// arMagic begins an ar archive (man 5 ar).
+const arMagic = "!<arch>\n"
 
 // deb is a Debian package: an ar archive of debian-binary, control.tar.* and
 // data.tar.*, in this order (man 5 deb).
@@ -79,13 +84,13 @@ func openDeb(r io.ReaderAt, size int64) (deb, error) {
 // readAr reads the headers of an ar archive (man 5 ar): 60 bytes of text each,
 // the content padded to an even length.
 func readAr(r io.ReaderAt, size int64) ([]member, error) {
-	const magic, headerLen = "!<arch>\n", 60
+	const headerLen = 60
 	head := make([]byte, headerLen)
-	if _, err := r.ReadAt(head[:len(magic)], 0); err != nil || string(head[:len(magic)]) != magic {
-		return nil, errors.New("not a Debian package: not an ar archive")
+	if _, err := r.ReadAt(head[:len(arMagic)], 0); err != nil || string(head[:len(arMagic)]) != arMagic {
+		return nil, errors.New("neither a Debian nor an RPM package: not an ar archive")
 	}
 	var members []member
-	for at := int64(len(magic)); at < size; {
+	for at := int64(len(arMagic)); at < size; {
 		if len(members) == maxMembers {
 			return nil, fmt.Errorf("ar archive of more than %d members", maxMembers)
 		}
@@ -128,10 +133,36 @@ func decompress(name string, r io.Reader) (io.ReadCloser, error) {
 		return gzip.NewReader(r)
 	case ".bz2":
 		return io.NopCloser(bzip2.NewReader(r)), nil
-	case ".tar", ".ko":
+	case ".tar", ".ko", ".cpio":
 		return io.NopCloser(r), nil
 	}
 	return nil, fmt.Errorf("%s is compressed in an unknown way", printable([]byte(name)))
+}
+
+// contents are the package's files.
+func (d deb) contents() contents {
+	return contents{
+		kind: "package", name: d.fields["Package"], version: d.fields["Version"], depends: d.kernelDepends(),
+		walk: func(ctx context.Context, visit func(string, io.Reader) error) error {
+			if err := walkTar(d.data, maxData, regular(ctx, visit)); err != nil {
+				return fmt.Errorf("read %s: %w", d.data.name, err)
+			}
+			return nil
+		},
+	}
+}
+
+// regular visits regular files only, for as long as ctx lasts.
+func regular(ctx context.Context, visit func(string, io.Reader) error) func(string, *tar.Header, io.Reader) error {
+	return func(name string, h *tar.Header, r io.Reader) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if h.Typeflag != tar.TypeReg {
+			return nil
+		}
+		return visit(name, r)
+	}
 }
 
 // walkTar calls visit for each entry of a compressed tar with its clean path,
@@ -142,6 +173,10 @@ func walkTar(m member, limit int64, visit func(name string, h *tar.Header, r io.
 		return err
 	}
 	defer plain.Close()
+	return walkPlainTar(plain, limit, visit)
+}
+
+func walkPlainTar(plain io.Reader, limit int64, visit func(name string, h *tar.Header, r io.Reader) error) error {
 	limited := &io.LimitedReader{R: plain, N: limit}
 	archive := tar.NewReader(limited)
 	for n := 0; ; n++ {
@@ -149,7 +184,7 @@ func walkTar(m member, limit int64, visit func(name string, h *tar.Header, r io.
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err == nil && n == maxEntries {
+		if err == nil && n == maxEntries && limit != math.MaxInt64 {
 			err = fmt.Errorf("more than %d entries", maxEntries)
 		}
 		if err == nil {
@@ -160,7 +195,7 @@ func walkTar(m member, limit int64, visit func(name string, h *tar.Header, r io.
 		}
 	}
 	// Read to its very end, where the checksum is.
-	_, err = io.Copy(io.Discard, limited)
+	_, err := io.Copy(io.Discard, limited)
 	return errors.Join(err, tooMuch(limited, limit))
 }
 

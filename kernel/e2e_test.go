@@ -153,7 +153,7 @@ func resolve(t *testing.T, tree *Tree, commit string, f kconfig.Fragment) (lost 
 func TestRealPackage(t *testing.T) {
 	e2e(t)
 	cache := t.TempDir()
-	_, err := FromPackage(t.Context(), cache, debiantest.Package(t, "linux-image-cloud-amd64"))
+	_, err := FromPackage(t.Context(), cache, debiantest.Package(t, "linux-image-cloud-amd64"), Modules{})
 	if err == nil {
 		t.Fatal("the metapackage has a kernel")
 	}
@@ -163,7 +163,7 @@ func TestRealPackage(t *testing.T) {
 	}
 	name, _, _ = strings.Cut(name, " ")
 	path := debiantest.Package(t, name)
-	k, err := FromPackage(t.Context(), cache, path)
+	k, err := FromPackage(t.Context(), cache, path, Modules{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestRealPackage(t *testing.T) {
 			t.Errorf("%s is not among the modules %q", name, k.Modules)
 		}
 	}
-	again, err := FromPackage(t.Context(), cache, path)
+	again, err := FromPackage(t.Context(), cache, path, Modules{})
 	if err != nil || again.Image != k.Image {
 		t.Errorf("the second time: %+v, %v", again, err)
 	}

@@ -81,11 +81,11 @@ func TestMoreModules(t *testing.T) {
 	if err := os.WriteFile(path, debOf(t, control, "", files...), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	plain, err := FromPackage(t.Context(), dir, path)
+	plain, err := FromPackage(t.Context(), dir, path, Modules{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := FromPackage(t.Context(), dir, path, DiskDrivers()...)
+	more, err := FromPackage(t.Context(), dir, path, Modules{Offered: DiskDrivers()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestMoreModules(t *testing.T) {
 	if got, want := strings.Join(names(more), " "), strings.Join(names(plain), " ")+" libata ahci"; got != want {
 		t.Errorf("modules are %s, want %s", got, want)
 	}
-	again, err := FromPackage(t.Context(), dir, path)
+	again, err := FromPackage(t.Context(), dir, path, Modules{})
 	if err != nil || len(again.Modules) != len(plain.Modules) || again.Digest != more.Digest {
 		t.Errorf("the plain kernel has become %q, %v", again.Modules, err)
 	}

@@ -30,7 +30,7 @@ type Kernel struct {
 	Release   string   `json:"release,omitempty"`    // as uname -r says
 	Commit    string   `json:"commit,omitempty"`     // full hash
 	Digest    string   `json:"digest"`               // sha256:… of Image
-	Source    string   `json:"source"`               // "commit HASH", "package NAME VERSION" or "file"
+	Source    string   `json:"source"`               // "commit HASH", "package NAME VERSION", "image REFERENCE" or "file"
 	Modules   []string `json:"modules,omitempty"`    // .ko files, uncompressed, in the order to load them
 	Log       string   `json:"log,omitempty"`        // build log
 	Compiler  string   `json:"compiler,omitempty"`   // first line of the compiler's version

@@ -38,6 +38,7 @@ const (
 
 // moduleSet is the modules of one kernel.
 type moduleSet struct {
+	owner   string            // the package, as it is spoken of
 	files   map[string]string // file by module name, maybe compressed (.ko.xz)
 	builtin map[string]bool   // names that modules.builtin lists
 }
@@ -45,9 +46,10 @@ type moduleSet struct {
 // extract puts the named modules and all they depend on, unpacked, into dir
 // and returns their files in the order to load them. The packages carry no
 // modules.dep, which depmod makes at installation, so the dependencies are
-// read from the modules themselves. A named module that is not there is left
-// out: whether that matters, the kernel's configuration tells.
-func (s moduleSet) extract(dir string, names []string) ([]string, error) {
+// read from the modules themselves. Of names, a module that is not there is left
+// out: whether that matters, the kernel's configuration tells. Of needed, all
+// must be there or be part of the kernel.
+func (s moduleSet) extract(dir string, names, needed []string) ([]string, error) {
 	var order []string
 	state := map[string]int{} // 1: on the way, 2: done
 	var load func(name string) error
@@ -92,8 +94,13 @@ func (s moduleSet) extract(dir string, names []string) ([]string, error) {
 		order = append(order, file)
 		return nil
 	}
-	for _, name := range names {
-		if s.files[name] != "" && !s.builtin[name] {
+	for _, name := range needed {
+		if name = moduleName(name); s.files[name] == "" && !s.builtin[name] {
+			return nil, fmt.Errorf("%s has no module %s: the kernel was built without it, or another package has it", s.owner, printable([]byte(name)))
+		}
+	}
+	for _, name := range slices.Concat(names, needed) {
+		if name = moduleName(name); s.files[name] != "" && !s.builtin[name] {
 			if err := load(name); err != nil {
 				return nil, err
 			}

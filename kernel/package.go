@@ -1,13 +1,13 @@
 package kernel
 
 import (
-	"archive/tar"
 	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -23,46 +23,84 @@ const (
 	maxBuiltin   = 8 << 20
 )
 
-// FromPackage returns the kernel in a Debian package (.deb): its image, its
-// configuration, and the modules that lab's guest needs to find its disk and
-// its ports, in the order to load them. They are unpacked below cache/kernels,
-// once for each package of the same bytes. Nothing of the package is run.
-//
-// More modules may be named, as DiskDrivers does: those that the package has
-// come after the others.
+// contents are the files of a package, however it is packed.
+type contents struct {
+	kind          string // "package" or "image"
+	name, version string
+	// depends are the packages that may have the kernel where this one has not.
+	depends []string
+	// paths are all files' paths where the package lists them up front.
+	paths []string
+	// walk calls visit for each regular file with its clean path,
+	// "boot/vmlinuz-6.1", and its content. What visit returns ends the walk.
+	walk func(ctx context.Context, visit func(name string, r io.Reader) error) error
+}
+
+// label is how the package is spoken of.
+func (c contents) label() string { return strings.TrimSpace(c.name + " " + c.version) }
+
+// Modules names modules beyond those without which lab's guest finds neither
+// its disk nor its ports.
+type Modules struct {
+	// Offered come along where the package has them, as DiskDrivers do.
+	Offered []string
+	// Needed are in the kernel or come along; that one is missing is an error.
+	Needed []string
+}
+
+// FromPackage returns the kernel in a Debian package (.deb), in an RPM package
+// or in a folder with the content of either: its image, its configuration, and
+// the modules that lab's guest needs to find its disk and its ports, and those
+// that are named, in the order to load them. They are unpacked below
+// cache/kernels, once for each package of the same bytes. Nothing of the
+// package is run.
 //
 // A package without a kernel in it, such as the metapackage
 // linux-image-cloud-amd64, gives an error that names the package it depends on.
-func FromPackage(ctx context.Context, cache, path string, more ...string) (Kernel, error) {
-	k, err := fromPackage(ctx, cache, path, more)
+func FromPackage(ctx context.Context, cache, path string, m Modules) (Kernel, error) {
+	p, err := openPackage(ctx, path)
+	if err != nil {
+		return Kernel{}, fmt.Errorf("read package %s: %w", path, err)
+	}
+	defer p.Close()
+	k, err := unpackOnce(ctx, cache, p.digest, m, func() (contents, error) { return p.contents, nil })
 	if err != nil {
 		return Kernel{}, fmt.Errorf("read package %s: %w", path, err)
 	}
 	return k, nil
 }
 
-func fromPackage(ctx context.Context, cache, file string, more []string) (Kernel, error) {
-	f, err := os.Open(file)
+// FromTar returns the kernel in a tar, as of the root file system of an image,
+// where it lies as in a package, or below data/kernels/RELEASE as in cilium's
+// images. Name and digest say what the tar is; it is opened where no kernel of
+// that digest is in the cache.
+func FromTar(ctx context.Context, cache, name, digest string, m Modules, open func(context.Context) (io.ReadCloser, error)) (Kernel, error) {
+	k, err := unpackOnce(ctx, cache, digest, m, func() (contents, error) {
+		return contents{kind: "image", name: name, walk: func(ctx context.Context, visit func(string, io.Reader) error) error {
+			r, err := open(ctx)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			return walkPlainTar(r, math.MaxInt64, regular(ctx, visit))
+		}}, nil
+	})
 	if err != nil {
-		return Kernel{}, err
+		return Kernel{}, fmt.Errorf("read kernel of image %s: %w", name, err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return Kernel{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return Kernel{}, errors.New("not a regular file")
-	}
-	digest, err := digestFile(file)
-	if err != nil {
-		return Kernel{}, err
-	}
+	return k, nil
+}
+
+// unpackOnce unpacks a package unless the cache has what is in it.
+func unpackOnce(ctx context.Context, cache, digest string, m Modules, open func() (contents, error)) (Kernel, error) {
 	kernels, err := kernelsDir(cache)
 	if err != nil {
 		return Kernel{}, err
 	}
-	made := append([]string{"package, format 2", digest}, more...)
+	made := append([]string{"package, format 2", digest}, m.Offered...)
+	for _, name := range m.Needed {
+		made = append(made, "needed "+name)
+	}
 	key := cacheKey(made)
 	dir := filepath.Join(kernels, key)
 	if k, _, ok := loadEntry(dir); ok {
@@ -81,7 +119,11 @@ func fromPackage(ctx context.Context, cache, file string, more []string) (Kernel
 		return Kernel{}, err
 	}
 	defer os.RemoveAll(tmp)
-	k, err := unpackDeb(ctx, f, info.Size(), tmp, slices.Concat(wanted, more))
+	c, err := open()
+	if err != nil {
+		return Kernel{}, err
+	}
+	k, err := unpack(ctx, c, tmp, m)
 	if err != nil {
 		return Kernel{}, err
 	}
@@ -98,13 +140,9 @@ func kernelsDir(cache string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// unpackDeb unpacks what is needed of a package into the new directory dir: the
-// kernel, and the named modules.
-func unpackDeb(ctx context.Context, r io.ReaderAt, size int64, dir string, names []string) (Kernel, error) {
-	d, err := openDeb(r, size)
-	if err != nil {
-		return Kernel{}, err
-	}
+// unpack unpacks what is needed of a package into the new directory dir: the
+// kernel, and its modules.
+func unpack(ctx context.Context, c contents, dir string, m Modules) (Kernel, error) {
 	spool := filepath.Join(dir, "spool")
 	modules := filepath.Join(dir, "modules")
 	for _, dir := range []string{spool, modules} {
@@ -112,62 +150,84 @@ func unpackDeb(ctx context.Context, r io.ReaderAt, size int64, dir string, names
 			return Kernel{}, err
 		}
 	}
-	u := unpacking{dir: dir, spool: spool, modules: moduleSet{files: map[string]string{}, builtin: map[string]bool{}}}
-	err = walkTar(d.data, maxData, func(name string, h *tar.Header, r io.Reader) error {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		if h.Typeflag != tar.TypeReg {
-			return nil
-		}
+	u := unpacking{dir: dir, spool: spool, modules: moduleSet{owner: c.label(), files: map[string]string{}, builtin: map[string]bool{}}}
+	err := c.walk(ctx, func(name string, r io.Reader) error {
 		if err := u.take(name, r); err != nil {
 			return fmt.Errorf("unpack %s: %w", printable([]byte(name)), err)
 		}
 		return nil
 	})
 	if err != nil {
-		return Kernel{}, fmt.Errorf("read %s: %w", d.data.name, err)
+		return Kernel{}, err
 	}
-	name := d.fields["Package"]
 	if u.image == "" {
-		if depends := d.kernelDepends(); len(depends) > 0 {
-			return Kernel{}, fmt.Errorf("%s holds no kernel itself; it depends on %s", name, strings.Join(depends, ", "))
-		}
-		return Kernel{}, fmt.Errorf("%s holds no kernel: no boot/vmlinuz-… in it", name)
+		return Kernel{}, c.noKernel()
 	}
 	k, err := FromFile(u.image)
 	if err != nil {
 		return Kernel{}, err
 	}
 	k.Config, k.SystemMap = u.config, u.systemMap
-	k.Source = strings.TrimSpace("package " + name + " " + d.fields["Version"])
-	if k.Modules, err = u.modules.extract(modules, names); err != nil {
+	k.Source = c.kind + " " + c.label()
+	if k.Modules, err = u.modules.extract(modules, slices.Concat(wanted, m.Offered), m.Needed); err != nil {
 		return Kernel{}, err
 	}
 	return k, os.RemoveAll(spool)
+}
+
+// noKernel is the error for a package without a kernel.
+func (c contents) noKernel() error {
+	if len(c.depends) > 0 {
+		return fmt.Errorf("%s holds no kernel itself; it depends on %s", c.name, strings.Join(c.depends, ", "))
+	}
+	return fmt.Errorf("%s holds no kernel: no boot/vmlinuz-… in it", c.name)
 }
 
 // unpacking is what has been found in a package so far.
 type unpacking struct {
 	dir, spool               string
 	image, config, systemMap string
+	imageName                string // of the image in the package
 	modules                  moduleSet
+}
+
+// located splits the path of a file of a kernel, and says whether it is below
+// lib/modules (tree) or right in lib/modules/RELEASE (top). The root of it may
+// be /usr and, in cilium's images of kernels, /data/kernels/RELEASE.
+func located(name string) (dir, base string, tree, top bool) {
+	if rest, ok := strings.CutPrefix(name, "data/kernels/"); ok {
+		_, name, _ = strings.Cut(rest, "/")
+	}
+	name = strings.TrimPrefix(name, "usr/")
+	dir, base = path.Split(name)
+	tree = strings.HasPrefix(dir, "lib/modules/")
+	return dir, base, tree, tree && strings.Count(dir, "/") == 3
+}
+
+// isImage says whether that is the path of a kernel, and of which release.
+func isImage(name string) (release string, ok bool) {
+	dir, base, _, top := located(name)
+	switch {
+	case dir == "boot/" && strings.HasPrefix(base, "vmlinuz-0-rescue-"):
+		return "", false // a copy that installers make
+	case dir == "boot/" && strings.HasPrefix(base, "vmlinuz-"):
+		return base[len("vmlinuz-"):], true
+	case dir == "boot/" && base == "vmlinuz":
+		return "", true
+	case top && base == "vmlinuz":
+		return path.Base(dir), true
+	}
+	return "", false
 }
 
 // take keeps the file when it is one that is needed. Any module may turn out
 // to be: they are put aside until all are there.
 func (u *unpacking) take(name string, r io.Reader) error {
-	name = strings.TrimPrefix(name, "usr/")
-	dir, base := path.Split(name)
-	tree := strings.HasPrefix(dir, "lib/modules/")
-	top := tree && strings.Count(dir, "/") == 3 // lib/modules/RELEASE/
+	dir, base, tree, top := located(name)
+	if _, ok := isImage(name); ok {
+		return u.takeImage(name, r)
+	}
 	switch {
-	case dir == "boot/" && (base == "vmlinuz" || strings.HasPrefix(base, "vmlinuz-")), top && base == "vmlinuz":
-		if u.image != "" {
-			return errors.New("a second kernel in one package")
-		}
-		u.image = filepath.Join(u.dir, "bzImage")
-		return writeFile(u.image, r, maxImage)
 	case (dir == "boot/" && strings.HasPrefix(base, "config-") || top && base == "config") && u.config == "":
 		u.config = filepath.Join(u.dir, "config")
 		return writeFile(u.config, r, maxConfig)
@@ -189,6 +249,44 @@ func (u *unpacking) take(name string, r io.Reader) error {
 		return writeFile(file, r, maxModule)
 	}
 	return nil
+}
+
+// takeImage takes the one kernel of a package, which some distributions have
+// in boot and beside its modules too.
+func (u *unpacking) takeImage(name string, r io.Reader) error {
+	if u.image == "" {
+		u.image, u.imageName = filepath.Join(u.dir, "bzImage"), name
+		return writeFile(u.image, r, maxImage)
+	}
+	first, err := os.Open(u.image)
+	if err != nil {
+		return err
+	}
+	defer first.Close()
+	same, err := sameBytes(first, io.LimitReader(r, maxImage+1))
+	if err == nil && !same {
+		err = fmt.Errorf("a second kernel in one package, besides %s: which one is meant?", printable([]byte(u.imageName)))
+	}
+	return err
+}
+
+// sameBytes compares two streams to the end of the shorter one.
+func sameBytes(a, b io.Reader) (bool, error) {
+	x, y := make([]byte, 64<<10), make([]byte, 64<<10)
+	for {
+		n, err := io.ReadFull(a, x)
+		ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !ended {
+			return false, err
+		}
+		m, err := io.ReadFull(b, y)
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return false, err
+		}
+		if !bytes.Equal(x[:n], y[:m]) || ended {
+			return bytes.Equal(x[:n], y[:m]), nil
+		}
+	}
 }
 
 // takeSystemMap leaves out Debian's, which is one line that says where the

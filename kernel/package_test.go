@@ -147,7 +147,7 @@ func fromDeb(t *testing.T, deb []byte) (Kernel, string, error) {
 	if err := os.WriteFile(path, deb, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	k, err := FromPackage(t.Context(), dir, path)
+	k, err := FromPackage(t.Context(), dir, path, Modules{})
 	return k, dir, err
 }
 
@@ -193,14 +193,14 @@ func TestFromPackage(t *testing.T) {
 				t.Errorf("in the cache: %v, %v", left, err)
 			}
 
-			again, err := FromPackage(t.Context(), cache, filepath.Join(cache, "linux.deb"))
+			again, err := FromPackage(t.Context(), cache, filepath.Join(cache, "linux.deb"), Modules{})
 			if diff := cmp.Diff(k, again); diff != "" || err != nil {
 				t.Errorf("the second time (-first +second):\n%s%v", diff, err)
 			}
 			if err := os.WriteFile(k.Modules[0], []byte("damaged"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if again, err = FromPackage(t.Context(), cache, filepath.Join(cache, "linux.deb")); err != nil || bytes.Equal(read(t, again.Modules[0]), []byte("damaged")) {
+			if again, err = FromPackage(t.Context(), cache, filepath.Join(cache, "linux.deb"), Modules{}); err != nil || bytes.Equal(read(t, again.Modules[0]), []byte("damaged")) {
 				t.Errorf("a damaged entry is used: %v", err)
 			}
 		})
@@ -225,7 +225,7 @@ func TestPackageRefused(t *testing.T) {
 		want string
 	}{
 		"empty":             {nil, "not an ar archive"},
-		"rpm":               {[]byte("\xed\xab\xee\xdb\x03\x00"), "not an ar archive"},
+		"neither":           {[]byte("\x7fELF\x02\x01\x01\x00\x00"), "neither a Debian nor an RPM package"},
 		"truncated":         {sound[:len(sound)-50], "bytes of data.tar.gz are missing"},
 		"cut in a header":   {sound[:80], "ends inside a header"},
 		"a flipped bit":     {flipped, "read data.tar.gz"},
@@ -319,7 +319,7 @@ func TestPackageCancelled(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := FromPackage(ctx, dir, path); !errors.Is(err, context.Canceled) {
+	if _, err := FromPackage(ctx, dir, path, Modules{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want cancelled", err)
 	}
 }
@@ -330,16 +330,27 @@ func FuzzDeb(f *testing.F) {
 	f.Add(arOf(file{name: "debian-binary", content: "2.0\n"}, file{name: "control.tar", content: ""}, file{name: "data.tar.zst", content: ""}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := filepath.Join(t.TempDir(), "tmp")
-		k, err := unpackDeb(t.Context(), bytes.NewReader(data), int64(len(data)), dir, wanted)
+		d, err := openDeb(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			return
 		}
-		for _, path := range append(k.Modules, k.Image, k.Config, k.SystemMap) {
-			if path != "" && !strings.HasPrefix(path, dir+"/") {
-				t.Errorf("%s is not in %s", path, dir)
-			}
-		}
+		checkUnpacked(t, d.contents(), dir)
 	})
+}
+
+// checkUnpacked unpacks a package that may be anything, and wants nothing of it
+// outside of dir.
+func checkUnpacked(t *testing.T, c contents, dir string) {
+	t.Helper()
+	k, err := unpack(t.Context(), c, dir, Modules{})
+	if err != nil {
+		return
+	}
+	for _, path := range append(k.Modules, k.Image, k.Config, k.SystemMap) {
+		if path != "" && !strings.HasPrefix(path, dir+"/") {
+			t.Errorf("%s is not in %s", path, dir)
+		}
+	}
 }
 
 func FuzzModinfo(f *testing.F) {

@@ -85,7 +85,7 @@ func (l *Lab) BuildBootable(ctx context.Context, s Spec, b BootSpec, path string
 	if err != nil {
 		return fail(err)
 	}
-	k, err := l.bootKernel(ctx, s.Kernel.File)
+	k, err := l.bootKernel(ctx, s)
 	if err != nil {
 		return fail(err)
 	}
@@ -124,14 +124,14 @@ func (l *Lab) BuildBootable(ctx context.Context, s Spec, b BootSpec, path string
 }
 
 // bootKernel gets the kernel, and sees to it that firmware can start it.
-func (l *Lab) bootKernel(ctx context.Context, file string) (kernel.Kernel, error) {
-	k, err := l.readyMade(ctx, file, kernel.DiskDrivers()...)
+func (l *Lab) bootKernel(ctx context.Context, s Spec) (kernel.Kernel, error) {
+	k, err := l.readyMade(ctx, s, "", kernel.DiskDrivers()...)
 	if err != nil {
 		return kernel.Kernel{}, err
 	}
 	lacks, err := k.LacksUEFI()
 	if err == nil && len(lacks) > 0 {
-		err = &UnfitKernel{file, lacks}
+		err = &UnfitKernel{s.Kernel.File, lacks}
 	}
 	return k, err
 }

@@ -70,6 +70,7 @@ var needs = []need{
 	{"cpio", nil, ForTests, same("cpio")},
 	{"dash", nil, ForTests, same("dash")},
 	{"gzip", nil, ForTests, same("gzip")},
+	{"rpmbuild", nil, ForTests, map[string]string{"apt-get": "rpm", "dnf": "rpm-build", "pacman": "rpm-tools", "zypper": "rpm-build"}},
 	{"shellcheck", nil, ForTests, same("shellcheck")},
 	{"umoci", nil, ForTests, same("umoci")},
 }

@@ -38,7 +38,7 @@ func TestKVMThatDoesNotBootLinux(t *testing.T) {
 	if err := s.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	k, err := l.readyMade(t.Context(), debiantest.Kernel(t))
+	k, err := l.readyMade(t.Context(), Spec{Kernel: KernelSpec{File: debiantest.Kernel(t)}}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -288,7 +288,7 @@ func (p *pack) script() ([]byte, error) {
 // publicReference is an image's reference without the folders of this machine.
 func publicReference(ref string) string {
 	transport, rest, ok := strings.Cut(ref, ":")
-	if ok && slices.Contains([]string{"oci", "oci-archive", "docker-archive", "rootfs"}, transport) {
+	if ok && transport != "docker" && slices.Contains(imageTransports, transport) {
 		return transport + ":" + filepath.Base(rest)
 	}
 	return ref

@@ -3,8 +3,6 @@ package lab
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -29,7 +27,7 @@ func (l *Lab) Run(ctx context.Context, s Spec) (Trial, Verdict, error) {
 // run finds the kernel and makes the guest before it builds anything: what is
 // missing is said at once, not after minutes of compiling.
 func (l *Lab) run(ctx context.Context, s Spec) (Trial, error) {
-	k, err := l.source(ctx, s.Kernel)
+	k, err := l.source(ctx, s)
 	if err != nil {
 		return Trial{}, err
 	}
@@ -56,17 +54,17 @@ type source struct {
 	commit kernel.Commit
 }
 
-func (l *Lab) source(ctx context.Context, s KernelSpec) (source, error) {
+func (l *Lab) source(ctx context.Context, s Spec) (source, error) {
 	var err error
 	k := source{Lab: l}
-	if s.File != "" {
-		k.ready, err = l.readyMade(ctx, s.File)
+	if s.Kernel.File != "" {
+		k.ready, err = l.readyMade(ctx, s, "")
 		return k, err
 	}
-	if k.tree, err = l.openTree(ctx, s.Repo); err != nil {
+	if k.tree, err = l.openTree(ctx, s.Kernel.Repo); err != nil {
 		return k, err
 	}
-	if k.commit, err = k.tree.Resolve(ctx, s.Commit); err != nil {
+	if k.commit, err = k.tree.Resolve(ctx, s.Kernel.Commit); err != nil {
 		k.Close()
 	}
 	return k, err
@@ -83,31 +81,6 @@ func (k source) Close() {
 	if k.tree != nil {
 		k.tree.Close()
 	}
-}
-
-// readyMade opens a kernel that somebody else built; of a package, with the
-// named modules too.
-func (l *Lab) readyMade(ctx context.Context, path string, modules ...string) (kernel.Kernel, error) {
-	if !isPackage(path) {
-		return kernel.FromFile(path)
-	}
-	l.Progress.Show("unpacking %s", filepath.Base(path))
-	defer l.Progress.Show("")
-	return kernel.FromPackage(ctx, l.Cache, path, modules...)
-}
-
-// isPackage tells a Debian package from a kernel by its first bytes (ar's
-// magic, see deb(5)); a file that can't be read is left for others to explain.
-func isPackage(path string) bool {
-	const magic = "!<arch>\n"
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	b := make([]byte, len(magic))
-	n, _ := f.Read(b)
-	return string(b[:n]) == magic
 }
 
 func (l *Lab) openTree(ctx context.Context, repo string) (*kernel.Tree, error) {

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"regexp"
 	"time"
 
 	"lab/kernel/kconfig"
@@ -41,11 +42,16 @@ const (
 
 // KernelSpec says where the kernel comes from: File, or Commit of Repo.
 type KernelSpec struct {
-	File   string   // a bzImage, a vmlinux or a distribution's .deb
+	// File is a bzImage, a vmlinux, a distribution's .deb or .rpm, a folder with
+	// the content of one, or the reference of an image that has a kernel.
+	File   string
 	Repo   string   // a git tree of Linux
 	Commit string   // a revision of Repo
 	Config []string // fragments: built-in names or files; of Repo's kernels only
 	Jobs   int      // make's -j; 0 is one for each core
+	// Modules come along from a ready-made kernel's package, with those that they
+	// depend on, and are loaded before the test.
+	Modules []string `json:",omitempty"`
 }
 
 // Load puts an image into the guest under a name.
@@ -60,6 +66,9 @@ type MachineSpec struct {
 	Cmdline     string        // appended to lab's own kernel command line
 	BootTimeout time.Duration // from QEMU's start to the agent's hello; 0 is 2 minutes
 }
+
+// isModule has the characters that the names of the kernel's modules are made of.
+var isModule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // Validate fills in the defaults and names the first thing that cannot be.
 func (s *Spec) Validate() error {
@@ -91,6 +100,11 @@ func (s *Spec) Validate() error {
 	}
 	if a := s.Machine.Accel; a != "" && a != "kvm" && a != "tcg" {
 		return fmt.Errorf("accelerator %q is not kvm or tcg", a)
+	}
+	for _, m := range s.Kernel.Modules {
+		if !isModule.MatchString(m) {
+			return fmt.Errorf("%q is not the name of a module, as nf_tables is", m)
+		}
 	}
 	if err := s.Symptom.Validate(); err != nil {
 		return err

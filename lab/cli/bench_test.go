@@ -21,7 +21,7 @@ func BenchmarkRun(b *testing.B) {
 	needE2E(b)
 	deb := debiantest.Kernel(b)
 	home, fs := b.TempDir(), busyboxRoot(b)
-	k, err := kernel.FromPackage(b.Context(), filepath.Join(home, "kernels"), deb)
+	k, err := kernel.FromPackage(b.Context(), filepath.Join(home, "kernels"), deb, kernel.Modules{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -16,7 +16,8 @@ const catBoot = "Booting by itself"
 func bootFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
 		&cli.BoolFlag{Name: "bootable", Usage: "make the image boot without lab, under UEFI firmware", Category: catBoot},
-		&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "boot `FILE`: a bzImage with an EFI stub or a distribution's .deb, whose disk drivers come along", Category: catBoot},
+		&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "boot `FILE`: a bzImage with an EFI stub or a distribution's .deb or .rpm, whose disk drivers come along", Category: catBoot},
+		moduleFlag(catBoot),
 		&cli.StringFlag{Name: "run", Usage: "run the container `NAME`", DefaultText: "the only one", Category: catBoot},
 		&cli.BoolFlag{Name: "stay", Usage: "leave the machine on when the container has ended", Category: catBoot},
 		&cli.StringFlag{Name: "cmdline", Usage: "append `ARGS` to the kernel's command line", Category: catBoot},
@@ -40,6 +41,7 @@ func bootSpec(c *cli.Context, s *lab.Spec) (*lab.BootSpec, error) {
 	if s.Kernel.File = c.String("kernel"); s.Kernel.File == "" {
 		return nil, usagef("--bootable needs a kernel: name one with --kernel FILE")
 	}
+	s.Kernel.Modules = c.StringSlice("module")
 	s.Test = containerTest(c, c.Args().Slice())
 	s.Test.Container = c.String("run")
 	names := make([]string, len(s.Images))

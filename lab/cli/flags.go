@@ -42,6 +42,11 @@ func kernelFlags() []cli.Flag {
 	}
 }
 
+// moduleFlag goes with kernels that are ready made.
+func moduleFlag(category string) cli.Flag {
+	return &cli.StringSliceFlag{Name: "module", Usage: "take the module `NAME` from the kernel's package, with all it depends on, and load it before the test; may be repeated", Category: category}
+}
+
 func imageFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "load", Usage: "put another image into the guest, as `NAME=REF`; may be repeated", Category: catImage},

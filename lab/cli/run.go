@@ -30,7 +30,8 @@ EXAMPLES
    lab run --repo ~/linux --commit v6.1.150 --config container --image oci:./layout:app -- /test
    git bisect run lab run --repo . --config container --image oci:./layout:app -- /test`,
 		Flags: slices.Concat([]cli.Flag{
-			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "boot `FILE`: a bzImage, a vmlinux or a distribution's .deb", Category: catKernel},
+			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "boot `FILE`: a bzImage, a vmlinux, a distribution's .deb or .rpm, a folder with the content of one, or an image that has a kernel (docker://, oci:…)", Category: catKernel},
+			moduleFlag(catKernel),
 			&cli.StringFlag{Name: "commit", Usage: "build revision `REV` of --repo", Value: "HEAD", Category: catKernel},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "keep all that the trial saw in `DIR`", Category: catOutput},
 			jsonFlag(),
@@ -40,7 +41,7 @@ EXAMPLES
 			if err != nil {
 				return err
 			}
-			s.Kernel.File = c.String("kernel")
+			s.Kernel.File, s.Kernel.Modules = c.String("kernel"), c.StringSlice("module")
 			switch {
 			case s.Kernel.File == "" && s.Kernel.Repo == "":
 				return usagef("no kernel: name one with --kernel FILE, or --repo DIR [--commit REV]")
@@ -48,6 +49,8 @@ EXAMPLES
 				return usagef("--kernel and --repo exclude each other")
 			case s.Kernel.Repo == "" && (c.IsSet("commit") || c.IsSet("config")):
 				return usagef("--commit and --config go with --repo: a kernel FILE is built already")
+			case s.Kernel.Repo != "" && len(s.Kernel.Modules) > 0:
+				return usagef("--module goes with --kernel: name the option of %s in a file for --config", s.Kernel.Modules[0])
 			}
 			if s.Kernel.Repo != "" {
 				s.Kernel.Commit = c.String("commit")

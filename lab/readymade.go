@@ -1,0 +1,64 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"lab/kernel"
+	"lab/oci"
+)
+
+// imageTransports begin the references of images, in a place where a path could
+// stand too; see package oci.
+var imageTransports = []string{"docker", "oci", "oci-archive", "docker-archive", "rootfs"}
+
+func isImageReference(s string) bool {
+	transport, _, ok := strings.Cut(s, ":")
+	return ok && slices.Contains(imageTransports, transport)
+}
+
+// readyMade gets the Spec's kernel, one that somebody else built, with the
+// modules that the Spec asks for and those offered that it has. An image is
+// the pinned one, where there is a pin.
+func (l *Lab) readyMade(ctx context.Context, s Spec, pin string, offered ...string) (kernel.Kernel, error) {
+	m := kernel.Modules{Offered: offered, Needed: s.Kernel.Modules}
+	file := s.Kernel.File
+	if isImageReference(file) {
+		k, _, err := l.imageKernel(ctx, s, pin, m)
+		return k, err
+	}
+	if info, err := os.Stat(file); kernel.IsPackage(file) || err == nil && info.IsDir() {
+		l.Progress.Show("unpacking %s", filepath.Base(file))
+		defer l.Progress.Show("")
+		return kernel.FromPackage(ctx, l.Cache, file, m)
+	}
+	k, err := kernel.FromFile(file)
+	if err == nil && len(m.Needed) > 0 {
+		err = fmt.Errorf("kernel %s comes without modules: for module %s give the package that it is in", file, m.Needed[0])
+	}
+	return k, err
+}
+
+// imageKernel gets the kernel in an image.
+func (l *Lab) imageKernel(ctx context.Context, s Spec, pin string, m kernel.Modules) (kernel.Kernel, oci.Pin, error) {
+	dir, err := l.dir("oci")
+	if err != nil {
+		return kernel.Kernel{}, oci.Pin{}, err
+	}
+	store, err := oci.Open(dir)
+	if err != nil {
+		return kernel.Kernel{}, oci.Pin{}, err
+	}
+	img, err := l.image(ctx, store, s, Load{Reference: s.Kernel.File}, pin)
+	if err != nil {
+		return kernel.Kernel{}, oci.Pin{}, err
+	}
+	l.Progress.Show("unpacking the kernel of %s", img.Pin.Reference)
+	defer l.Progress.Show("")
+	k, err := kernel.FromTar(ctx, l.Cache, publicReference(img.Pin.Reference), img.Pin.Digest, m, flatten(img, s.Limits))
+	return k, img.Pin, err
+}
