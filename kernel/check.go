@@ -55,9 +55,9 @@ func CheckFile(ctx context.Context, cache, path string) (Check, error) {
 	var data []byte
 	var modules kconfig.Modules
 	switch {
-	case isDeb(head[:n]):
+	case IsPackage(path):
 		c.Kind = "package"
-		k, err := FromPackage(ctx, cache, path)
+		k, err := FromPackage(ctx, cache, path, Modules{})
 		if err != nil {
 			return Check{}, err
 		}
@@ -107,6 +107,3 @@ func CheckFile(ctx context.Context, cache, path string) (Check, error) {
 	c.Findings = kconfig.Check(config, kconfig.ParseVersion(c.Release), modules)
 	return c, nil
 }
-
-// isDeb tells a Debian package by its first bytes: ar's magic, see deb(5).
-func isDeb(head []byte) bool { return bytes.HasPrefix(head, []byte("!<arch>\n")) }
