@@ -37,6 +37,7 @@ type Tree struct {
 	objects   string // the user's object directory
 	shallow   string // where the user's repository says that it is shallow
 	format    string // sha1 or sha256
+	remote    string // of a partial clone: where what is missing can be had
 	toolchain toolchainOnce
 }
 
@@ -89,8 +90,9 @@ const exclude = `.*
 
 // OpenTree prepares to build from the repository at repo: a clone, a bare
 // repository, a linked worktree or any directory in one. Nothing is copied and
-// nothing in it is changed, now or later. Builds in the same repository take
-// turns; see Build.
+// nothing in it is changed, now or later. What a partial clone lacks is got from
+// its remote, and kept in lab's own repository. Builds in the same repository
+// take turns; see Build.
 func OpenTree(ctx context.Context, cache, repo string) (*Tree, error) {
 	t, err := openTree(ctx, cache, repo)
 	if err != nil {
@@ -149,6 +151,14 @@ func openTree(ctx context.Context, cache, repo string) (*Tree, error) {
 	}
 	sum := sha256.Sum256([]byte(t.format + common))
 	t.base = filepath.Join(trees, hex.EncodeToString(sum[:8]))
+	// A partial clone says which remote has the rest: remote.NAME.promisor in
+	// git-config(1).
+	if out, err := t.userGit(ctx, "config", "--bool", "--name-only", "--get-regexp", `^remote\..*\.promisor$`); err == nil {
+		name, _, _ := strings.Cut(string(out), "\n")
+		if out, err = t.userGit(ctx, "config", "--get", strings.TrimSuffix(name, "promisor")+"url"); err == nil {
+			t.remote = strings.TrimSuffix(string(out), "\n")
+		}
+	}
 	return t, t.setUp(ctx, common)
 }
 
@@ -186,6 +196,14 @@ func (t *Tree) setUp(ctx context.Context, common string) error {
 	}
 	if err := writeIfChanged(filepath.Join(git, "objects/info/alternates"), t.objects+"\n"); err != nil {
 		return err
+	}
+	if t.remote != "" {
+		err := promise(func(key, value string) error {
+			return t.git(ctx, nil, nil, "config", key, value)
+		}, t.remote)
+		if err != nil {
+			return err
+		}
 	}
 	return t.syncShallow()
 }
@@ -226,11 +244,17 @@ func writeIfChanged(path, text string) error {
 	return renameio.WriteFile(path, []byte(text), 0o644)
 }
 
-// gitEnv is the environment of git. Nothing in it points at a repository.
+// gitEnv is the environment of git for a user's repository, of which nothing is
+// fetched.
 func (t *Tree) gitEnv() []string {
-	return append(baseEnv(t.trees),
+	return append(gitBaseEnv(t.trees), "GIT_NO_LAZY_FETCH=1")
+}
+
+// gitBaseEnv is the environment of every git. Nothing in it points at a repository.
+func gitBaseEnv(home string) []string {
+	return append(baseEnv(home),
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_ATTR_NOSYSTEM=1", "GIT_NO_REPLACE_OBJECTS=1",
-		"GIT_NO_LAZY_FETCH=1", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0")
+		"GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL="+strings.Join(cloneSchemes, ":"))
 }
 
 // userGit asks the user's repository. Only for commands that write nothing.
@@ -246,7 +270,11 @@ func (t *Tree) userGit(ctx context.Context, args ...string) ([]byte, error) {
 // git runs git in lab's own repository and work tree. It inherits the files in
 // held, and the locks on them.
 func (t *Tree) git(ctx context.Context, stdout io.Writer, held []*os.File, args ...string) error {
-	c := child{dir: t.base, stdout: stdout, extra: held, env: append(t.gitEnv(),
+	env := t.gitEnv()
+	if t.remote != "" {
+		env = append(gitBaseEnv(t.trees), networkEnv()...)
+	}
+	c := child{dir: t.base, stdout: stdout, extra: held, env: append(env,
 		"GIT_DIR="+filepath.Join(t.base, "git"), "GIT_WORK_TREE="+filepath.Join(t.base, "src"))}
 	if err := c.run(ctx, "git", args...); err != nil {
 		return fmt.Errorf("git %s: %w", args[0], err)

@@ -242,18 +242,6 @@ func TestShallowClone(t *testing.T) {
 	}
 }
 
-// A partial clone has commits without their files.
-func TestPartialClone(t *testing.T) {
-	r, _ := history(t)
-	r.git("config", "uploadpack.allowFilter", "true")
-	dir := filepath.Join(t.TempDir(), "partial")
-	r.git("clone", "-q", "--filter=blob:none", "--no-checkout", "file://"+r.dir, dir)
-	_, err := tryBuild(t, open(t, t.TempDir(), dir), "HEAD", fragments("CONFIG_A=y\n"))
-	if err == nil || !strings.Contains(err.Error(), "--filter") {
-		t.Errorf("error %v, want one that explains", err)
-	}
-}
-
 func FuzzParseCommits(f *testing.F) {
 	hash := strings.Repeat("a", 40)
 	f.Add([]byte(hash + "\x00" + hash + " " + hash + "\x00A <a@b>\x001700000000\x00title\x00"))

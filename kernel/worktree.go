@@ -278,7 +278,7 @@ func (w *workTree) checkout(ctx context.Context, hash string) error {
 		err = w.git(ctx, "checkout", "--quiet", "--force", "--detach", hash)
 	}
 	if err != nil {
-		return fmt.Errorf("%w (a clone without all of its objects, --filter or --reference, must get them first)", err)
+		return fmt.Errorf("%w (a partial clone needs its remote, and one with --reference the other clone)", err)
 	}
 	return w.git(ctx, "clean", "--quiet", "-d", "-ff")
 }

@@ -86,6 +86,16 @@ func (k source) Close() {
 func (l *Lab) openTree(ctx context.Context, repo string) (*kernel.Tree, error) {
 	l.Progress.Show("opening %s", repo)
 	defer l.Progress.Show("")
+	if kernel.IsURL(repo) {
+		dir, err := kernel.Clone(ctx, l.Cache, repo, kernel.CloneOptions{
+			Progress: func(line string) { l.Progress.Show("getting the repository: %s", line) },
+			Notice:   func(text string) { l.Progress.Say("%s", text) },
+		})
+		if err != nil {
+			return nil, err
+		}
+		repo = dir
+	}
 	return kernel.OpenTree(ctx, l.Cache, repo)
 }
 
