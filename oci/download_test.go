@@ -56,8 +56,23 @@ func newMoody(t testing.TB) *moody {
 		answer(w, r, n)
 	})
 	push(t, m.host+"/app:1", m.image)
-	m.asked = nil
+	m.let(nil)
 	return m
+}
+
+// let has answer take the registry's place for the layer, and forgets what was
+// asked. A request of before may still be on its way.
+func (m *moody) let(answer func(w http.ResponseWriter, r *http.Request, n int)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked, m.answer = nil, answer
+}
+
+// ranges are those of the requests for the layer so far.
+func (m *moody) ranges() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.asked)
 }
 
 // serve answers as a good registry does.
@@ -104,18 +119,18 @@ func (m *moody) pull(t testing.TB, s *Store, o PullOptions) error {
 func TestDownloadGoesOnWhereItBroke(t *testing.T) {
 	m := newMoody(t)
 
-	m.answer = func(w http.ResponseWriter, r *http.Request, _ int) {
+	m.let(func(w http.ResponseWriter, r *http.Request, _ int) {
 
 		m.cut(w, r, 100<<10)
-	}
+	})
 	var so Progress
 	o := amd64
 	o.Progress = func(now Progress) { so = now }
 	if err := m.pull(t, newStore(t), o); err != nil {
 		t.Fatal(err)
 	}
-	if len(m.asked) < 10 || m.asked[0] != "" || !slices.IsSortedFunc(m.asked, func(a, b string) int { return start(a) - start(b) }) {
-		t.Errorf("asked for %q", m.asked)
+	if len(m.ranges()) < 10 || m.ranges()[0] != "" || !slices.IsSortedFunc(m.ranges(), func(a, b string) int { return start(a) - start(b) }) {
+		t.Errorf("asked for %q", m.ranges())
 	}
 	if all := m.layer.Size + must(m.image.Manifest()).Config.Size; so.Done != all || so.Total != all {
 		t.Errorf("progress ended at %+v, the image has %d bytes", so, all)
@@ -132,7 +147,7 @@ func TestDownloadGoesOnAfterAnInterruption(t *testing.T) {
 	m := newMoody(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	arrived := make(chan struct{})
-	m.answer = func(w http.ResponseWriter, r *http.Request, n int) {
+	m.let(func(w http.ResponseWriter, r *http.Request, n int) {
 		if n > 1 {
 			m.serve(w, r)
 			return
@@ -143,7 +158,7 @@ func TestDownloadGoesOnAfterAnInterruption(t *testing.T) {
 		<-arrived
 		cancel()
 		<-r.Context().Done()
-	}
+	})
 	s := newStore(t)
 	o := amd64
 	var once sync.Once
@@ -170,8 +185,8 @@ func TestDownloadGoesOnAfterAnInterruption(t *testing.T) {
 	if err := m.pull(t, again, o); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"", fmt.Sprintf("bytes=%d-%d", 300<<10, m.layer.Size-1)}; !slices.Equal(m.asked, want) {
-		t.Errorf("asked for %q, want %q", m.asked, want)
+	if want := []string{"", fmt.Sprintf("bytes=%d-%d", 300<<10, m.layer.Size-1)}; !slices.Equal(m.ranges(), want) {
+		t.Errorf("asked for %q, want %q", m.ranges(), want)
 	}
 	if len(notices) != 1 || !strings.Contains(notices[0], ": going on at 0.3 of 1.0 MiB") {
 		t.Errorf("notices %q", notices)
@@ -236,15 +251,15 @@ func TestDownloadOfTheRest(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStore(t)
 			ok(t, os.WriteFile(s.partialPath(m.layer.Digest), tt.there, 0o644))
-			m.asked, m.answer = nil, tt.answer
-			if m.answer == nil {
-				m.answer = func(w http.ResponseWriter, r *http.Request, _ int) { m.serve(w, r) }
+			m.let(tt.answer)
+			if tt.answer == nil {
+				m.let(func(w http.ResponseWriter, r *http.Request, _ int) { m.serve(w, r) })
 			}
 			if err := m.pull(t, s, amd64); err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(m.asked, tt.asked) {
-				t.Errorf("asked for %q, want %q", m.asked, tt.asked)
+			if !slices.Equal(m.ranges(), tt.asked) {
+				t.Errorf("asked for %q, want %q", m.ranges(), tt.asked)
 			}
 		})
 	}
@@ -275,13 +290,13 @@ func TestDownloadGivesUp(t *testing.T) {
 		}, "", 2 * blobAttempts},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m.asked, m.answer = nil, tt.answer
+			m.let(tt.answer)
 			err := m.pull(t, newStore(t), amd64)
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "layer 1 of 1") || !strings.Contains(err.Error(), m.host) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
-			if len(m.asked) > tt.tries {
-				t.Errorf("asked %d times, want at most %d", len(m.asked), tt.tries)
+			if len(m.ranges()) > tt.tries {
+				t.Errorf("asked %d times, want at most %d", len(m.ranges()), tt.tries)
 			}
 		})
 	}
@@ -290,7 +305,7 @@ func TestDownloadGivesUp(t *testing.T) {
 // The pause before the next attempt ends with the context.
 func TestDownloadPauseEndsWithTheContext(t *testing.T) {
 	m := newMoody(t)
-	m.answer = func(w http.ResponseWriter, r *http.Request, _ int) { m.cut(w, r, 0) }
+	m.let(func(w http.ResponseWriter, r *http.Request, _ int) { m.cut(w, r, 0) })
 	o := amd64
 	o.wire.pause = time.Hour
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -298,8 +313,8 @@ func TestDownloadPauseEndsWithTheContext(t *testing.T) {
 	if _, err := newStore(t).Pull(ctx, m.host+"/app:1", o); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
-	if len(m.asked) != 1 {
-		t.Errorf("asked %d times", len(m.asked))
+	if len(m.ranges()) != 1 {
+		t.Errorf("asked %d times", len(m.ranges()))
 	}
 }
 
@@ -307,11 +322,11 @@ func TestDownloadPauseEndsWithTheContext(t *testing.T) {
 func TestDownloadOfTwoLabs(t *testing.T) {
 	m := newMoody(t)
 	waiting, serving := make(chan struct{}), make(chan struct{})
-	m.answer = func(w http.ResponseWriter, r *http.Request, _ int) {
+	m.let(func(w http.ResponseWriter, r *http.Request, _ int) {
 		close(serving)
 		<-waiting
 		m.serve(w, r)
-	}
+	})
 	s := newStore(t)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -332,8 +347,8 @@ func TestDownloadOfTwoLabs(t *testing.T) {
 		t.Error(err)
 	}
 	wg.Wait()
-	if len(m.asked) != 1 {
-		t.Errorf("the layer was asked for %d times", len(m.asked))
+	if len(m.ranges()) != 1 {
+		t.Errorf("the layer was asked for %d times", len(m.ranges()))
 	}
 	if so.Done != so.Total || so.Done >= m.layer.Size {
 		t.Errorf("progress of the one that waited ended at %+v", so)

@@ -121,9 +121,9 @@ func TestLogin(t *testing.T) {
 				registry.give(t, "team/app:1", img)
 				switch {
 				case kind == "bearer":
-					registry.answer = bearer("registry.example", tt.public)
+					registry.let(bearer("registry.example", tt.public))
 				case !tt.public:
-					registry.answer = basic
+					registry.let(basic)
 				}
 				o := n.options("registry.example")
 				var notices string

@@ -74,10 +74,35 @@ func (n *town) settle(host string) *citizen {
 }
 
 func (c *citizen) give(t testing.TB, repo string, img remote.Taggable) {
+	c.mu.Lock()
 	answer := c.answer
-	c.answer = nil
+	c.mu.Unlock()
+	c.let(nil)
 	push(t, c.addr+"/"+repo, img)
-	c.seen, c.answer = nil, answer
+	c.let(answer)
+	c.forget()
+}
+
+// let has answer take the registry's place, or nobody where it is nil. A request
+// of before may still be on its way.
+func (c *citizen) let(answer func(http.ResponseWriter, *http.Request) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer = answer
+}
+
+// forget forgets what was asked so far.
+func (c *citizen) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = nil
+}
+
+// idle says that nothing was asked.
+func (c *citizen) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.seen) == 0
 }
 
 // asked says whether anything was asked at a path that holds a text.
@@ -143,7 +168,7 @@ func TestMirrors(t *testing.T) {
 	img, other := oneFile(t, "one"), oneFile(t, "two")
 	registry, empty, full := n.settle("registry.example:80"), n.settle("empty.example:5000"), n.settle("full.example:80")
 	registry.give(t, "app:1", img)
-	registry.answer = basic
+	registry.let(basic)
 	full.give(t, "hub/app:1", img)
 	full.give(t, "hub/library/debian:12", other)
 	writeConfig(t, filepath.Join(os.Getenv("HOME"), ".docker/config.json"), `{"auths":{"registry.example":{"auth":"`+userPass+`"}}}`, 0o600)
@@ -152,7 +177,10 @@ func TestMirrors(t *testing.T) {
 	o.Notice = func(s string) { notices = append(notices, s) }
 	o.Mirrors = mirrors(t, "registry.example=gone.example", "registry.example=http://empty.example:5000/x/y/", "registry.example=http://full.example/hub", "docker.io=full.example/hub")
 	reset := func() {
-		notices, registry.seen, empty.seen, full.seen = nil, nil, nil, nil
+		notices = nil
+		for _, c := range []*citizen{registry, empty, full} {
+			c.forget()
+		}
 	}
 
 	// One mirror is gone, one lacks the image, the third has it. The registry
@@ -169,7 +197,7 @@ func TestMirrors(t *testing.T) {
 		!strings.Contains(notices[1], "mirror empty.example:5000/x/y has no such") {
 		t.Errorf("notices %q", notices)
 	}
-	if !empty.asked("/v2/x/y/app/manifests/1") || !full.asked("/v2/hub/app/manifests/1") || len(registry.seen) > 0 {
+	if !empty.asked("/v2/x/y/app/manifests/1") || !full.asked("/v2/hub/app/manifests/1") || !registry.idle() {
 		t.Error("asked other places than it should")
 	}
 
@@ -193,7 +221,7 @@ func TestMirrors(t *testing.T) {
 		t.Errorf("notices %q", notices)
 	}
 	for _, m := range []*citizen{empty, full} {
-		if seen := m.saw("Authorization"); len(seen) > 0 || len(m.seen) == 0 {
+		if seen := m.saw("Authorization"); len(seen) > 0 || m.idle() {
 			t.Errorf("a mirror saw the credentials %q", seen)
 		}
 	}
@@ -245,7 +273,8 @@ func TestMirrorsThatLie(t *testing.T) {
 	} {
 		for _, ref := range []string{"registry.example/app:1", "registry.example/app@" + digestOf(t, img)} {
 			t.Run(name, func(t *testing.T) {
-				registry.seen, mirror.answer = nil, answer
+				registry.forget()
+				mirror.let(answer)
 				var notice string
 				o.Notice = func(s string) { notice += s }
 				s := newStore(t)
@@ -276,7 +305,7 @@ func TestPlainHTTPByName(t *testing.T) {
 				t.Errorf("%s with %q named: %v", host, named, err)
 			}
 		}
-		if len(registry.seen) > 0 {
+		if !registry.idle() {
 			t.Errorf("%s was spoken to in plain HTTP", host)
 		}
 		for _, named := range []string{host, strings.TrimSuffix(host, ":5000")} {
@@ -298,7 +327,7 @@ func TestRedirects(t *testing.T) {
 	cdn.give(t, "app:1", img)
 	writeConfig(t, filepath.Join(os.Getenv("HOME"), ".docker/config.json"), `{"auths":{"registry.example":{"auth":"`+userPass+`"}}}`, 0o600)
 	to := "http://cdn.example"
-	registry.answer = func(w http.ResponseWriter, r *http.Request) bool {
+	registry.let(func(w http.ResponseWriter, r *http.Request) bool {
 		if basic(w, r) {
 			return true
 		}
@@ -307,7 +336,7 @@ func TestRedirects(t *testing.T) {
 			return true
 		}
 		return false
-	}
+	})
 	s := newStore(t)
 	body := must(io.ReadAll(must(must(img.Layers())[0].Compressed())))
 	ok(t, os.WriteFile(s.partialPath(layer.Digest), body[:10], 0o644))
@@ -342,13 +371,13 @@ func TestRedirects(t *testing.T) {
 		onlyPartials(t, s, img)
 	}
 	// Manifests too: the library itself would follow for ever.
-	registry.answer = func(w http.ResponseWriter, r *http.Request) bool {
+	registry.let(func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/manifests/") {
 			http.Redirect(w, r, r.URL.Path, http.StatusFound)
 			return true
 		}
 		return basic(w, r)
-	}
+	})
 	if _, err := newStore(t).Pull(t.Context(), "registry.example/app:1", n.options("registry.example")); err == nil || !strings.Contains(err.Error(), "redirects more than 8 times") {
 		t.Errorf("a loop of manifests: %v", err)
 	}

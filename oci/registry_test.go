@@ -145,13 +145,13 @@ func TestHostileRegistries(t *testing.T) {
 			n := newTown(t)
 			registry := n.settle("registry.example:80")
 			registry.give(t, "app:1", img)
-			registry.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			registry.let(func(w http.ResponseWriter, r *http.Request) bool {
 				hit := strings.Contains(r.URL.Path, tt.path)
 				if hit {
 					tt.answer(w, r)
 				}
 				return hit
-			}
+			})
 			o := n.options("registry.example")
 			o.wire.stall = tt.stall
 			s := newStore(t)
@@ -183,14 +183,14 @@ func TestManifestsOfOtherDigests(t *testing.T) {
 	registry := n.settle("registry.example:80")
 	registry.give(t, "app:1", img)
 	push(t, registry.addr+"/app:2", index)
-	registry.answer = func(w http.ResponseWriter, r *http.Request) bool {
+	registry.let(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/manifests/sha256:") {
 			return false
 		}
 		w.Header().Set("Content-Type", string(types.OCIManifestSchema1))
 		fmt.Fprint(w, `{"schemaVersion":2,"config":{}}`)
 		return true
-	}
+	})
 	for ref, want := range map[string]string{
 		"registry.example/app@" + digestOf(t, img): "does not match requested digest",
 		"registry.example/app:2":                   "does not match requested digest",
@@ -218,7 +218,7 @@ func TestWhatIsMissing(t *testing.T) {
 		"many:1":                                {"/manifests/sha256:", "has no such manifest, though the image's index names it; push the image again: "},
 	} {
 		for _, elsewhere := range []bool{false, true} {
-			registry.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			registry.let(func(w http.ResponseWriter, r *http.Request) bool {
 				switch {
 				case r.URL.Path == "/elsewhere":
 					http.Error(w, "<Error><Code>NoSuchKey</Code></Error>", http.StatusNotFound)
@@ -230,7 +230,7 @@ func TestWhatIsMissing(t *testing.T) {
 					w.WriteHeader(http.StatusNotFound)
 				}
 				return true
-			}
+			})
 			_, err := newStore(t).Pull(t.Context(), "registry.example/"+ref, n.options("registry.example"))
 			if err == nil || !strings.Contains(err.Error(), "registry registry.example "+tt.want) {
 				t.Errorf("%s: error %v, want %s", ref, err, tt.want)
@@ -265,7 +265,7 @@ func TestNotForUs(t *testing.T) {
 		"secret": {"application/vnd.oci.image.manifest.v1+json", strings.Replace(string(must(img.RawManifest())),
 			string(types.OCILayer), string(types.OCILayer)+"+encrypted", 1)},
 	}
-	registry.answer = func(w http.ResponseWriter, r *http.Request) bool {
+	registry.let(func(w http.ResponseWriter, r *http.Request) bool {
 		parts := strings.Split(r.URL.Path, "/")
 		s, found := served[parts[min(2, len(parts)-1)]]
 		if found {
@@ -273,7 +273,7 @@ func TestNotForUs(t *testing.T) {
 			fmt.Fprint(w, s[1])
 		}
 		return found
-	}
+	})
 	for repo, want := range map[string]string{
 		"schema1":  "manifest is of Docker's schema 1, which was retired in 2019: push the image again",
 		"schema1b": "manifest is of Docker's schema 1",
@@ -326,7 +326,7 @@ func TestRateLimits(t *testing.T) {
 				writeConfig(t, filepath.Join(os.Getenv("HOME"), ".docker/config.json"), `{"auths":{"registry.example":{"auth":"`+userPass+`"}}}`, 0o600)
 			}
 			asked := 0
-			registry.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			registry.let(func(w http.ResponseWriter, r *http.Request) bool {
 				if !strings.Contains(r.URL.Path, path) {
 					return false
 				}
@@ -337,7 +337,7 @@ func TestRateLimits(t *testing.T) {
 				w.WriteHeader(http.StatusTooManyRequests)
 				fmt.Fprint(w, tt.body)
 				return true
-			}
+			})
 			s := newStore(t)
 			_, err := s.Pull(t.Context(), "registry.example/app:1", n.options("registry.example"))
 			for _, want := range append(tt.want, "limits how often one may pull") {
@@ -361,7 +361,7 @@ func TestRateLimitsAreWaitedFor(t *testing.T) {
 	registry := n.settle("registry.example:80")
 	registry.give(t, "app:1", img)
 	asked := 0
-	registry.answer = func(w http.ResponseWriter, r *http.Request) bool {
+	registry.let(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/manifests/") {
 			return false
 		}
@@ -371,18 +371,18 @@ func TestRateLimitsAreWaitedFor(t *testing.T) {
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusTooManyRequests)
 		return true
-	}
+	})
 	o := n.options("registry.example")
 	var notice string
 	o.Notice = func(s string) { notice += s }
 	if _, err := newStore(t).Pull(t.Context(), "registry.example/app:1", o); err != nil || notice != "registry.example asks for patience (429): going on in 1s" {
 		t.Errorf("error %v, notice %q", err, notice)
 	}
-	registry.answer = func(w http.ResponseWriter, r *http.Request) bool {
+	registry.let(func(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Retry-After", "30")
 		w.WriteHeader(http.StatusTooManyRequests)
 		return true
-	}
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if _, err := newStore(t).Pull(ctx, "registry.example/app:1", o); !errors.As(err, new(*rateLimitError)) {
