@@ -64,12 +64,10 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (Kernel, 
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}
-	var tree strings.Builder
-	if err := t.git(ctx, &tree, nil, "rev-parse", "--verify", hash+"^{tree}"); err != nil {
+	made, dir, err := t.entryOf(ctx, hash, r, tools)
+	if err != nil {
 		return Kernel{}, nil, false, err
 	}
-	made := append([]string{"build", "tree " + strings.TrimSpace(tree.String()), r.identity()}, tools.identity...)
-	dir := filepath.Join(t.kernels, cacheKey(made))
 	if k, f, ok := loadEntry(dir); ok {
 		return k, f, true, nil
 	}
@@ -97,6 +95,16 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (Kernel, 
 	}
 	k, _, err = publishEntry(w.out(), dir, made, &k, nil)
 	return k, nil, false, err
+}
+
+// entryOf says what a commit's kernel is made from, and where the cache has it.
+func (t *Tree) entryOf(ctx context.Context, hash string, r request, tools toolchain) (made []string, dir string, err error) {
+	var tree strings.Builder
+	if err := t.git(ctx, &tree, nil, "rev-parse", "--verify", hash+"^{tree}"); err != nil {
+		return nil, "", err
+	}
+	made = append([]string{"build", "tree " + strings.TrimSpace(tree.String()), r.identity()}, tools.identity...)
+	return made, filepath.Join(t.kernels, cacheKey(made)), nil
 }
 
 // request is the configuration that is asked for.

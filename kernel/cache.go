@@ -18,7 +18,7 @@ import (
 
 // entryFormat goes into every key and entry of the cache: raise it when what
 // an entry holds, or how it is made, changes.
-const entryFormat = 1
+const entryFormat = 2
 
 // entry is meta.json of a directory cache/kernels/KEY, which holds what one
 // build or one package came to: a kernel or a failure, and the digest of every
@@ -125,7 +125,7 @@ func publishEntry(tmp, dir string, made []string, k *Kernel, f *Failure) (Kernel
 
 // mapPaths returns a copy of k with each of its paths put through f.
 func (k Kernel) mapPaths(f func(string) string) Kernel {
-	for _, path := range []*string{&k.Image, &k.Config, &k.SystemMap, &k.Log} {
+	for _, path := range []*string{&k.Image, &k.Config, &k.SystemMap, &k.Log, &k.Footprint} {
 		if *path != "" {
 			*path = f(*path)
 		}

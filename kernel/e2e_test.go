@@ -59,7 +59,13 @@ func TestRealKernel(t *testing.T) {
 	first := r.git("rev-parse", "HEAD")
 	source := filepath.Join(r.dir, "kernel/panic.c")
 	text := read(t, source)
-	docs := r.change("docs", "README", "documented\n")
+	// Files that an x86 kernel of the smallest configuration has no use for.
+	for _, name := range []string{"drivers/usb/core/hub.c", "include/linux/usb.h", "arch/x86/kvm/x86.c", "arch/x86/crypto/sha256-avx2-asm.S"} {
+		file := filepath.Join(r.dir, name)
+		r.write(map[string]string{name: string(read(t, file)) + "\n#error this is compiled\n"})
+	}
+	r.write(map[string]string{"Documentation/lab.rst": "documented\n", "arch/arm64/lib/lab.c": "#error foreign\n"})
+	docs := r.commit("nothing that is compiled")
 	changed := r.change("changed", "kernel/panic.c", string(text)+"\nint lab_was_here(void);\nint lab_was_here(void) { return panic_timeout; }\n")
 	broken := r.change("broken", "kernel/panic.c", string(text)+"\nint lab_was_here(void) { return no_such_thing; }\n")
 
@@ -82,8 +88,30 @@ func TestRealKernel(t *testing.T) {
 	}
 
 	k3 := build(t, one, docs, fragments(asked))
-	if k3.Digest != k1.Digest || len(k3.objects) > 3 {
+	if k3.failure != nil || k3.Digest != k1.Digest || len(k3.objects) > 3 {
 		t.Errorf("a commit that changes no source: %s, was %s; compiled %q", k3.Digest, k1.Digest, k3.objects)
+	}
+	mayMatter := func(to string) string {
+		t.Helper()
+		f, err := one.Footprint(t.Context(), first, fragments(asked))
+		if err != nil || f.Len() < 1000 || f.Len() > 10000 {
+			t.Fatalf("the footprint has %d files, %v", f.Len(), err)
+		}
+		changes, err := one.Diff(t.Context(), first, to)
+		if err != nil || len(changes) == 0 {
+			t.Fatal(changes, err)
+		}
+		c, _, _ := f.Matters(changes)
+		return c.Path
+	}
+	if p := mayMatter(docs); p != "" {
+		t.Errorf("%s may matter, and the kernel has the same bytes", p)
+	}
+	if p := mayMatter(changed); p != "kernel/panic.c" {
+		t.Errorf("the first that may matter is %q, want kernel/panic.c", p)
+	}
+	if f, err := one.Footprint(t.Context(), first, fragments(asked+"CONFIG_AUDIT=y\n")); f != nil || err != nil {
+		t.Errorf("a configuration that was not built has a footprint: %v", err)
 	}
 	k4 := build(t, one, changed, fragments(asked))
 	if k4.Digest == k1.Digest || len(k4.objects) == 0 || len(k4.objects) > 6 || !slices.Contains(k4.objects, "kernel/panic.o") {

@@ -19,6 +19,7 @@ import (
 type child struct {
 	dir    string
 	env    []string // all of its environment
+	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer // nil: quoted in the error
 	extra  []*os.File
@@ -33,7 +34,7 @@ type child struct {
 func (c child) run(ctx context.Context, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env, cmd.ExtraFiles = c.dir, c.env, c.extra
-	cmd.Stdout, cmd.Stderr = c.stdout, c.stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, c.stdout, c.stderr
 	complaint := cappedBuffer{limit: 4096}
 	if c.stderr == nil {
 		cmd.Stderr = &complaint

@@ -33,6 +33,7 @@ type Kernel struct {
 	Source    string   `json:"source"`               // "commit HASH", "package NAME VERSION", "image REFERENCE" or "file"
 	Modules   []string `json:"modules,omitempty"`    // .ko files, uncompressed, in the order to load them
 	Log       string   `json:"log,omitempty"`        // build log
+	Footprint string   `json:"footprint,omitempty"`  // which source files the build read: see [Footprint]
 	Compiler  string   `json:"compiler,omitempty"`   // first line of the compiler's version
 	Missing   []string `json:"missing,omitempty"`    // what was asked of the configuration and did not survive
 }

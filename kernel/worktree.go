@@ -244,6 +244,10 @@ func (w *workTree) collect(r request) (Kernel, error) {
 	}
 	k.Config, k.SystemMap = filepath.Join(w.out(), "config"), filepath.Join(w.out(), "System.map")
 	k.Compiler = w.tools.compiler
+	footprint, err := readFootprint(w.src())
+	if err != nil {
+		return Kernel{}, err
+	}
 	data, err := os.ReadFile(k.Config)
 	if err != nil {
 		return Kernel{}, err
@@ -251,6 +255,12 @@ func (w *workTree) collect(r request) (Kernel, error) {
 	resolved, err := kconfig.Parse(bytes.NewReader(data))
 	if err != nil {
 		return Kernel{}, fmt.Errorf("read the resolved configuration: %w", err)
+	}
+	if footprint != nil && wholeTree(resolved) == "" {
+		k.Footprint = filepath.Join(w.out(), "footprint")
+		if err := os.WriteFile(k.Footprint, footprint.format(), 0o644); err != nil {
+			return Kernel{}, err
+		}
 	}
 	for _, d := range kconfig.Compare(r.config, resolved) {
 		k.Missing = append(k.Missing, d.String())
