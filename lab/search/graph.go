@@ -10,6 +10,8 @@ import (
 type graph struct {
 	parents [][]int
 	weight  []int // ancestors-or-self
+	mass    []int // those of them that are not inert
+	total   int   // commits that are not inert
 	skipped []int
 }
 
@@ -27,20 +29,37 @@ func subgraph(c []Candidate, m []Mark, left []int) graph {
 			g.skipped = append(g.skipped, i)
 		}
 	}
-	g.weight = weights(g.parents)
+	g.weight = weights(g.parents, nil)
+	inert := make([]bool, len(left))
+	for i, old := range left {
+		inert[i] = c[old].Inert
+		if !inert[i] {
+			g.total++
+		}
+	}
+	switch g.total {
+	case 0: // then one counts as much as another
+		g.total = len(left)
+		g.mass = g.weight
+	case len(left):
+		g.mass = g.weight
+	default:
+		g.mass = weights(g.parents, inert)
+	}
 	return g
 }
 
-// weights counts the ancestors-or-self of every commit. Sixty-four commits are
+// weights counts the ancestors-or-self of every commit, without the inert ones;
+// inert may be nil. Sixty-four commits are
 // counted at a time, one bit each, in one walk from the oldest commit up: n*n/64
 // steps and little memory, whatever the merges.
-func weights(parents [][]int) []int {
+func weights(parents [][]int, inert []bool) []int {
 	weight := make([]int, len(parents))
 	reach := make([]uint64, len(parents))
 	for first := 0; first < len(parents); first += 64 {
 		for i := first; i < len(parents); i++ {
 			var r uint64
-			if i < first+64 {
+			if i < first+64 && (inert == nil || !inert[i]) {
 				r = 1 << (i - first)
 			}
 			for _, p := range parents[i] {
@@ -58,21 +77,53 @@ func weights(parents [][]int) []int {
 // choose gives the commit to test, or -1 when every commit that would tell
 // something is skipped, and whether none splits the rest more evenly.
 //
-// A commit of weight w out of n is worth w*(n-w), most at the middle, times the
-// chance that it can be tested at all.
+// A commit with w of n commits on its side is worth w*(n-w), most at the middle,
+// times the chance that it can be tested at all.
 func (g graph) choose() (best int, even bool) {
-	n := len(g.parents)
 	chance := g.chances()
 	best = -1
 	bestScore, mostEven := 0.0, 0
-	for i, w := range g.weight {
-		value := w * (n - w)
+	for i, w := range g.mass {
+		value := w * (g.total - w)
 		mostEven = max(mostEven, value)
 		if score := float64(value) * chance[i]; score > bestScore {
 			best, bestScore = i, score
 		}
 	}
-	return best, best >= 0 && g.weight[best]*(n-g.weight[best]) == mostEven
+	if best < 0 {
+		return g.closeIn(chance), true
+	}
+	return best, g.mass[best]*(g.total-g.mass[best]) == mostEven
+}
+
+// closeIn chooses where no commit splits those that are not inert: the first
+// that is built upon all of them, or else the last that is built upon none, or
+// else whatever splits the inert ones.
+func (g graph) closeIn(chance []float64) int {
+	n := len(g.parents)
+	first, last, middle := -1, -1, -1
+	best := 0.0
+	for i, w := range g.weight {
+		if chance[i] == 0 || w == n {
+			continue
+		}
+		switch {
+		case g.mass[i] == g.total && (first < 0 || w < g.weight[first]):
+			first = i
+		case g.mass[i] == 0 && (last < 0 || w > g.weight[last]):
+			last = i
+		}
+		if score := float64(w*(n-w)) * chance[i]; score > best {
+			best, middle = score, i
+		}
+	}
+	switch {
+	case first >= 0:
+		return first
+	case last >= 0:
+		return last
+	}
+	return middle
 }
 
 // chances guesses for every commit the chance that it can be tested: 0 for the

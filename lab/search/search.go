@@ -19,6 +19,12 @@ type Candidate struct {
 	// own: parents come first, as in `git rev-list --topo-order --reverse`.
 	// Parents that are no candidates (known good) are left out.
 	Parents []int
+	// Inert is a commit that, as far as is known, cannot change what is tested:
+	// a commit and its nearest ancestor that is not inert are expected to have
+	// the same mark. It may be the first bad one all the same, should that turn
+	// out wrong, and is tested before it is ruled out; but it weighs nothing
+	// when the rest is split.
+	Inert bool
 }
 
 // Mark is what is known of one candidate.
@@ -71,7 +77,10 @@ type Step struct {
 // belongs to c[i]; marks missing at the end are Unknown.
 //
 // It picks the commit that splits what is left most evenly, the older one of
-// equals. Once commits were skipped, nearness to them counts against a commit,
+// equals; only commits that are not inert count. When no commit splits those any
+// further, it picks the first that is built upon all of them, then the last that
+// is built upon none: both are expected to be known without much ado, and leave
+// nothing inert around the first bad commit. Once commits were skipped, nearness to them counts against a commit,
 // because what keeps a commit from being built or booted mostly keeps its
 // neighbours from it too.
 //
@@ -113,11 +122,19 @@ func Next(c []Candidate, marks []Mark) Step {
 		return step
 	}
 	step.Test = left[i]
-	step.Steps = steps(len(left))
-	a, b := g.weight[i], len(left)-g.weight[i]
-	split := fmt.Sprintf("halves %d commits: %d on each side", len(left), a)
+	step.Steps = steps(g.total)
+	a, b := g.mass[i], g.total-g.mass[i]
+	of := fmt.Sprintf("%d commits", g.total)
+	if g.total < len(left) {
+		of = fmt.Sprintf("%d commits that can matter of %d", g.total, len(left))
+	}
+	if a == 0 || b == 0 {
+		step.Why = fmt.Sprintf("closes in on what can matter, %d of %d commits, which nothing splits further", g.total, len(left))
+		return step
+	}
+	split := fmt.Sprintf("halves %s: %d on each side", of, a)
 	if a != b {
-		split = fmt.Sprintf("splits %d commits: %d and %d", len(left), a, b)
+		split = fmt.Sprintf("splits %s: %d and %d", of, a, b)
 	}
 	if !even {
 		split = "the middle cannot be tested; next best, " + split

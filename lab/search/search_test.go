@@ -317,6 +317,7 @@ func FuzzNext(f *testing.F) {
 		marks := make([]Mark, len(data))
 		for i, b := range data { // two bits of mark, three and three of parents' distances
 			marks[i] = Mark(b & 3)
+			c[i].Inert = b&12 == 8
 			for _, d := range []int{int(b >> 2 & 7), int(b >> 5)} {
 				if p := i - d; d > 0 && p >= 0 && !slices.Contains(c[i].Parents, p) {
 					c[i].Parents = append(c[i].Parents, p)
