@@ -20,6 +20,9 @@ type BisectOptions struct {
 	Good []string // revisions without the symptom
 	Bad  string   // a revision with it
 	Dir  string   // where the bisect keeps its state; empty is a folder of Lab.State named by what is bisected
+	// Audit is how many commits whose verdicts were inferred without a build
+	// are built and booted at the end, to see that they were right.
+	Audit int
 }
 
 // A Bisection is the answer of Bisect. One of three shapes: Culprit set, and
@@ -33,6 +36,7 @@ type Bisection struct {
 	Suspects []kernel.Commit `json:"suspects,omitempty"`
 	Unclear  string          `json:"unclear,omitempty"`
 	Range    int             `json:"range"` // commits between the ends
+	Inert    int             `json:"inert"` // those of them that, as the last builds read the tree, cannot change the kernel
 	Tested   []Tested        `json:"tested"`
 	Images   []Image         `json:"images"`
 	Log      string          `json:"log"` // for git bisect replay
@@ -47,6 +51,8 @@ type bisection struct {
 	tree    *kernel.Tree
 	journal *journal
 	guest   *guest
+	vain    vain
+	audits  int
 	start   time.Time
 	result  Bisection
 }
@@ -62,7 +68,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 		return Bisection{}, err
 	}
 	defer tree.Close()
-	b := &bisection{Lab: l, spec: o.Spec, tree: tree, start: time.Now()}
+	b := &bisection{Lab: l, spec: o.Spec, tree: tree, audits: o.Audit, start: time.Now()}
 	commits, err := b.ends(ctx, o)
 	if err != nil {
 		return Bisection{}, err
@@ -221,7 +227,13 @@ func (b *bisection) verifyEnd(ctx context.Context, c kernel.Commit, want Mark) (
 // and then tests the answer again.
 func (b *bisection) search(ctx context.Context, commits []kernel.Commit) error {
 	candidates, marks := b.candidates(commits)
+	if err := b.vain.read(ctx, b.tree, b.spec, commits); err != nil {
+		return err
+	}
 	for n := 1; ; n++ {
+		if err := b.weigh(ctx, candidates); err != nil {
+			return err
+		}
 		step := search.Next(candidates, marks)
 		if step.Conflict != nil {
 			return fmt.Errorf("search: %s", step.Why)
@@ -240,7 +252,8 @@ func (b *bisection) search(ctx context.Context, commits []kernel.Commit) error {
 	}
 }
 
-// candidates turns commits into what the search works on.
+// candidates turns commits into what the search works on, with what the journal
+// knows of them.
 func (b *bisection) candidates(commits []kernel.Commit) ([]search.Candidate, []search.Mark) {
 	at := make(map[string]int, len(commits))
 	for i, c := range commits {
@@ -256,6 +269,13 @@ func (b *bisection) candidates(commits []kernel.Commit) ([]search.Candidate, []s
 		}
 	}
 	marks := make([]search.Mark, len(commits))
+	for _, r := range b.journal.records { // a bisect that goes on
+		if r.Tested != nil && r.Tested.Role == RoleStep {
+			if i, ok := at[r.Tested.Commit.Hash]; ok {
+				marks[i] = searchMark(r.Tested.Mark)
+			}
+		}
+	}
 	marks[len(marks)-1] = search.Bad
 	return cs, marks
 }
@@ -277,11 +297,17 @@ func (b *bisection) conclude(ctx context.Context, commits []kernel.Commit, step 
 			b.result.Suspects = append(b.result.Suspects, commits[i])
 		}
 		b.result.Unclear = fmt.Sprintf("only skipped commits are left: any of %s could be the first bad one", plural(len(step.Suspects), "commit"))
+		if err := b.audit(ctx, commits); err != nil {
+			return err
+		}
 		return b.end()
 	}
 	culprit := commits[step.Culprit]
 	b.Progress.Say("the first bad commit would be %s; testing it and its %s again", name(culprit), plural(len(culprit.Parents), "parent"))
 	if err := b.confirm(ctx, culprit); err != nil {
+		return err
+	}
+	if err := b.audit(ctx, commits); err != nil {
 		return err
 	}
 	return b.end()

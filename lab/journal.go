@@ -119,15 +119,24 @@ func (j *journal) add(r record) error {
 	return nil
 }
 
-// tested is what was found of a commit so far, or nil. The confirmations at
-// the end are tests of their own.
+// tested is what was found of a commit so far, or nil. The confirmations and
+// the audit at the end are tests of their own.
 func (j *journal) tested(commit, role string) *Tested {
 	for _, r := range j.records {
-		if r.Tested != nil && r.Tested.Commit.Hash == commit && (r.Tested.Role == RoleConfirm) == (role == RoleConfirm) {
+		if r.Tested != nil && r.Tested.Commit.Hash == commit && own(r.Tested.Role) == own(role) {
 			return r.Tested
 		}
 	}
 	return nil
+}
+
+// own is the role of a test that is made in any case, and empty for those that
+// stand for each other.
+func own(role string) string {
+	if role == RoleConfirm || role == RoleAudit {
+		return role
+	}
+	return ""
 }
 
 // count says how many tests are on record.

@@ -245,7 +245,11 @@ func (p *pack) tell(patch []byte) error {
 		return fmt.Errorf("encode result: %w", err)
 	}
 	var journal bytes.Buffer
+	inferred := 0
 	for _, t := range answer.Tested {
+		if t.Unbuilt {
+			inferred++
+		}
 		line, err := json.Marshal(t)
 		if err != nil {
 			return fmt.Errorf("encode result: %w", err)
@@ -259,7 +263,7 @@ func (p *pack) tell(patch []byte) error {
 	text := report.Text(p.manifest, report.Evidence{
 		Good:  report.Output{Stdout: p.good.Result.Stdout, Stderr: p.good.Result.Stderr, Syslog: p.good.Result.Syslog},
 		Bad:   report.Output{Stdout: p.bad.Result.Stdout, Stderr: p.bad.Result.Stderr, Syslog: p.bad.Result.Syslog},
-		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Range: answer.Range,
+		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, Range: answer.Range,
 	})
 	p.files = append(p.files,
 		bundle.File{Name: "REPORT.txt", Data: text},

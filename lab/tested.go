@@ -14,6 +14,7 @@ const (
 	RoleEnd     = "end"     // a given good or bad, verified first
 	RoleStep    = "step"    // chosen by the search
 	RoleConfirm = "confirm" // the answer and its parents, tested again
+	RoleAudit   = "audit"   // inferred before, and now built and booted
 )
 
 // Tested is one commit's test in a bisect.
@@ -25,14 +26,17 @@ type Tested struct {
 	Exit int `json:"exit"` // the test's exit status, when End is test
 	// Inferred names the commit whose kernel has the same bytes and whose
 	// verdict was taken over; empty where this one was tested itself.
-	Inferred string        `json:"inferred,omitempty"`
-	Kernel   string        `json:"kernel,omitempty"` // digest of the kernel image
-	Dir      string        `json:"dir,omitempty"`    // what the trial saw, below the bisect's folder
-	Cached   bool          `json:"cached"`
-	Build    time.Duration `json:"build_ns"`
-	Boot     time.Duration `json:"boot_ns"`
-	Test     time.Duration `json:"test_ns"`
-	Left     int           `json:"left"` // candidates that could be the first bad commit when it was chosen
+	Inferred string `json:"inferred,omitempty"`
+	// Unbuilt is an inferred verdict of a commit that was not even built:
+	// nothing that differs between the two is compiled.
+	Unbuilt bool          `json:"unbuilt,omitempty"`
+	Kernel  string        `json:"kernel,omitempty"` // digest of the kernel image
+	Dir     string        `json:"dir,omitempty"`    // what the trial saw, below the bisect's folder
+	Cached  bool          `json:"cached"`
+	Build   time.Duration `json:"build_ns"`
+	Boot    time.Duration `json:"boot_ns"`
+	Test    time.Duration `json:"test_ns"`
+	Left    int           `json:"left"` // candidates that could be the first bad commit when it was chosen
 }
 
 // test gives a commit's verdict: from the journal, from a kernel of the same
@@ -41,6 +45,11 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 	if t := b.journal.tested(c.Hash, role); t != nil {
 		b.Progress.Say("  %s, as tested before: %s", t.Mark, t.Reason)
 		return *t, nil
+	}
+	if role == RoleStep {
+		if r, err := b.infer(ctx, c, left); err != nil || r != nil {
+			return b.record(r, err)
+		}
 	}
 	t, err := b.build(ctx, b.tree, c, b.spec)
 	if err != nil {
@@ -62,17 +71,25 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 			return Tested{}, err
 		}
 	}
-	if err := b.journal.add(record{Event: "verdict", Tested: &r}); err != nil {
+	return b.record(&r, nil)
+}
+
+// record has a verdict in the journal and then says it.
+func (b *bisection) record(r *Tested, err error) (Tested, error) {
+	if err == nil {
+		err = b.journal.add(record{Event: "verdict", Tested: r})
+	}
+	if err != nil {
 		return Tested{}, err
 	}
 	b.Progress.Say("  %s: %s (%s)", r.Mark, r.Reason, r.took())
-	return r, nil
+	return *r, nil
 }
 
 // sameKernel finds an earlier test of a kernel with the very same bytes. What
 // is tested again on purpose is not inferred.
 func (b *bisection) sameKernel(t Trial, role string) *Tested {
-	if role == RoleConfirm || t.End != EndBuilt {
+	if role == RoleConfirm || role == RoleAudit || t.End != EndBuilt {
 		return nil
 	}
 	for _, r := range b.journal.records {
@@ -85,6 +102,9 @@ func (b *bisection) sameKernel(t Trial, role string) *Tested {
 
 // took says where a test's time went.
 func (t Tested) took() string {
+	if t.Unbuilt {
+		return "same binary as " + short(t.Inferred) + ": nothing it touches is compiled; neither built nor booted"
+	}
 	built := "built in " + seconds(t.Build)
 	if t.Cached {
 		built = "kernel cached"

@@ -28,11 +28,24 @@ func answer(b lab.Bisection) string {
 	default:
 		fmt.Fprintf(&s, "no answer: %s\n", b.Unclear)
 	}
-	booted := 0
+	booted, inferred, audited := 0, 0, 0
 	for _, t := range b.Tested {
 		if t.Boot > 0 {
 			booted++
 		}
+		if t.Unbuilt {
+			inferred++
+		}
+		if t.Role == lab.RoleAudit {
+			audited++
+		}
+	}
+	if inferred > 0 {
+		fmt.Fprintf(&s, "%d of the verdicts were inferred: the commits change nothing that is compiled", inferred)
+		if audited > 0 {
+			fmt.Fprintf(&s, "; audited: %d", audited)
+		}
+		s.WriteString("\n")
 	}
 	fmt.Fprintf(&s, "%d tests, %d boots, %d commits in the range; state in %s\n", len(b.Tested), booted, b.Range, b.Dir)
 	return s.String()

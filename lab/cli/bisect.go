@@ -20,6 +20,11 @@ commits that halve what is left, skipping those that do not build or boot, until
 one commit remains; tests it and its parents once more; and writes a bundle with
 which anyone can see it break again. Kernels are built in lab's own work tree.
 
+A commit that changes nothing of what a build reads makes the same kernel: it is
+neither built nor booted, and its verdict says so. The commits to test are chosen
+from the others. The answer itself is always built and booted; --audit sees to
+some of the rest.
+
 The state is kept in --dir, one line an event. Stopped at any instant, the same
 command goes on where it was.
 
@@ -30,6 +35,7 @@ EXAMPLE
 			&cli.StringSliceFlag{Name: "good", Usage: "`REV` does not show the symptom; may be repeated", Category: catKernel},
 			&cli.StringFlag{Name: "bad", Usage: "`REV` shows the symptom", Value: "HEAD", Category: catKernel},
 			&cli.StringFlag{Name: "dir", Usage: "keep the bisect's state in `DIR`", DefaultText: "a folder of $XDG_STATE_HOME/lab/bisects named by what is bisected", Category: catOutput},
+			&cli.IntFlag{Name: "audit", Usage: "at the end, build and boot `N` of the commits that were taken for others' kernels, and take the answer back if one is not", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
 			jsonFlag(),
 		}, kernelFlags(), testFlags()),
@@ -38,8 +44,10 @@ EXAMPLE
 			if err != nil {
 				return err
 			}
-			o := lab.BisectOptions{Spec: s, Good: c.StringSlice("good"), Bad: c.String("bad"), Dir: c.String("dir")}
+			o := lab.BisectOptions{Spec: s, Good: c.StringSlice("good"), Bad: c.String("bad"), Dir: c.String("dir"), Audit: c.Int("audit")}
 			switch {
+			case o.Audit < 0:
+				return usagef("--audit %d: there cannot be fewer than none", o.Audit)
 			case s.Kernel.Repo == "":
 				return usagef("no kernel tree: name one with --repo DIR")
 			case len(o.Good) == 0:

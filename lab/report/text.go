@@ -16,6 +16,7 @@ type Evidence struct {
 	Patch     []byte // git show of the culprit
 	Log       string // git bisect log
 	Tests     int    // commits tested
+	Inferred  int    // those of them that were not built, because they change nothing that is compiled
 	Range     int    // commits that could be the first bad one at the start
 }
 
@@ -76,6 +77,11 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 	p("")
 	if e.Log != "" {
 		p("THE BISECTION: %d tests, %d commits", e.Tests, e.Range)
+		if e.Inferred > 0 {
+			p("  %d of the verdicts were inferred: the commit changes nothing that is", e.Inferred)
+			p("  compiled, and so has the kernel of one that was tested. The first bad")
+			p("  commit and its parents were built and booted.")
+		}
 		indent(&b, []byte(e.Log), 200)
 		p("")
 	}

@@ -1,0 +1,261 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+
+	"lab/kernel"
+	"lab/lab/search"
+)
+
+// vain knows which commits of a range would be built in vain: what each of them
+// changes, and what the builds so far read of the tree.
+type vain struct {
+	options kernel.BuildOptions
+	changes map[string][][]kernel.Change // by commit, for each parent
+	prints  map[string]*kernel.Footprint // by commit that was built; nil where there is none
+	by      [2]*kernel.Footprint         // the footprints that the commits were last weighed by
+}
+
+// read asks git what the commits change.
+func (v *vain) read(ctx context.Context, tree *kernel.Tree, s Spec, commits []kernel.Commit) error {
+	fragments, err := s.Kernel.fragments()
+	if err != nil {
+		return err
+	}
+	v.options = kernel.BuildOptions{Fragments: fragments}
+	v.prints = map[string]*kernel.Footprint{}
+	v.changes, err = tree.Changes(ctx, commits)
+	return err
+}
+
+// footprint is that of a commit's kernel; nil where it is not known.
+func (b *bisection) footprint(ctx context.Context, hash string) (*kernel.Footprint, error) {
+	f, known := b.vain.prints[hash]
+	if known {
+		return f, nil
+	}
+	f, err := b.tree.Footprint(ctx, hash, b.vain.options)
+	if err != nil {
+		return nil, err
+	}
+	b.vain.prints[hash] = f
+	return f, nil
+}
+
+// witnesses are the tests whose kernels were built, the latest first, each
+// kernel once.
+func (b *bisection) witnesses() []*Tested {
+	var list []*Tested
+	seen := map[string]bool{}
+	for i := len(b.journal.records) - 1; i >= 0; i-- {
+		t := b.journal.records[i].Tested
+		if t != nil && own(t.Role) == "" && t.Kernel != "" && !t.Unbuilt && !seen[t.Kernel] {
+			seen[t.Kernel] = true
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// infer gives a commit the verdict of a tested one, where nothing that differs
+// between the two can make another kernel; nil where there is no such one. It
+// compares the two trees, whatever commits lie between them, by what the tested
+// one's build read. So one inference never rests on another.
+func (b *bisection) infer(ctx context.Context, c kernel.Commit, left int) (*Tested, error) {
+	for _, same := range b.witnesses() {
+		print, err := b.footprint(ctx, same.Commit.Hash)
+		if err != nil {
+			return nil, err
+		}
+		if print == nil {
+			continue
+		}
+		changes, err := b.tree.Diff(ctx, same.Commit.Hash, c.Hash)
+		if err != nil {
+			return nil, err
+		}
+		if _, _, matters := print.Matters(changes); matters {
+			continue
+		}
+		r := Tested{
+			Commit: c, Role: RoleStep, Verdict: same.Verdict, End: same.End, Exit: same.Exit,
+			Inferred: same.Commit.Hash, Unbuilt: true, Kernel: same.Kernel, Left: left,
+		}
+		return &r, nil
+	}
+	return nil, nil
+}
+
+// weigh finds out which candidates are inert, by what the last good build and
+// the last bad one read: the range narrows around these. A merge is inert when
+// it is the same as one of its parents; what it brings together of two that
+// matter may matter itself. Nothing is inferred from it: it only says where
+// tests tell most.
+func (b *bisection) weigh(ctx context.Context, candidates []search.Candidate) error {
+	var by [2]*kernel.Footprint
+	for _, t := range b.witnesses() {
+		i := 0
+		switch t.Mark {
+		case Bad:
+			i = 1
+		case Skip:
+			continue
+		}
+		if by[i] != nil {
+			continue
+		}
+		var err error
+		if by[i], err = b.footprint(ctx, t.Commit.Hash); err != nil {
+			return err
+		}
+	}
+	if by == b.vain.by {
+		return nil
+	}
+	b.vain.by = by
+	before := b.result.Inert
+	b.result.Inert = 0
+	for i := range candidates {
+		c := &candidates[i]
+		if c.Inert = b.inert(c.ID); c.Inert {
+			b.result.Inert++
+		}
+	}
+	if b.result.Inert != before {
+		b.Progress.Say("%d of %d commits change nothing that is compiled", b.result.Inert, len(candidates))
+	}
+	return nil
+}
+
+func (b *bisection) inert(hash string) bool {
+	for _, changes := range b.vain.changes[hash] {
+		same, known := true, false
+		for _, print := range b.vain.by {
+			if print == nil {
+				continue
+			}
+			_, _, matters := print.Matters(changes)
+			same, known = same && !matters, true
+		}
+		if same && known {
+			return true
+		}
+	}
+	return false
+}
+
+// audit builds and boots some of the commits whose kernels were said to be
+// those of others, and compares: the bytes, and what the test says. Those whose
+// verdicts the search rests on come first, then others of the range, both spread
+// over it. One that is not as was said takes the answer back.
+func (b *bisection) audit(ctx context.Context, commits []kernel.Commit) error {
+	if err := b.checkConfirmed(); err != nil || b.audits <= 0 {
+		return err
+	}
+	picked, err := b.auditees(ctx, commits)
+	if err != nil {
+		return err
+	}
+	b.Progress.Say("audit: building and booting %s that nothing was built of", plural(len(picked), "commit"))
+	for _, said := range picked {
+		b.Progress.Say("audit: %s, said to be the same binary as %s", name(said.Commit), short(said.Inferred))
+		seen, err := b.test(ctx, said.Commit, RoleAudit, 0)
+		if err != nil {
+			return err
+		}
+		b.compare(said, seen)
+	}
+	return nil
+}
+
+// checkConfirmed compares the confirmations, which are always built and booted,
+// with what was inferred of the same commits.
+func (b *bisection) checkConfirmed() error {
+	for _, r := range b.journal.records {
+		if r.Tested == nil || r.Tested.Role != RoleConfirm {
+			continue
+		}
+		if said := b.journal.tested(r.Tested.Commit.Hash, RoleStep); said != nil && said.Unbuilt {
+			b.compare(*said, *r.Tested)
+		}
+	}
+	return nil
+}
+
+// compare takes the answer back where a commit is not as was inferred.
+func (b *bisection) compare(said, seen Tested) {
+	what := ""
+	switch {
+	case seen.Kernel == "":
+		what = "it does not build: " + seen.Reason
+	case seen.Kernel != said.Kernel:
+		what = fmt.Sprintf("it builds to another kernel (%.19s, not %.19s) and is %s", seen.Kernel, said.Kernel, seen.Mark)
+	case seen.Mark != said.Mark:
+		what = fmt.Sprintf("the same kernel is %s there and %s here (%s): the test is flaky", said.Mark, seen.Mark, seen.Reason)
+	default:
+		return
+	}
+	b.result.Unclear = fmt.Sprintf("%s was taken for the same binary as %s, and is not as was inferred: %s", name(said.Commit), short(said.Inferred), what)
+	b.result.Culprit, b.result.Parents = nil, nil
+	b.Progress.Say("CONTRADICTION: %s", b.result.Unclear)
+}
+
+// auditees chooses what the audit looks at.
+func (b *bisection) auditees(ctx context.Context, commits []kernel.Commit) ([]Tested, error) {
+	var inferred []Tested
+	known := map[string]bool{}
+	for _, r := range b.journal.records {
+		if t := r.Tested; t != nil && t.Role != RoleAudit {
+			known[t.Commit.Hash] = true
+			if t.Unbuilt && b.journal.tested(t.Commit.Hash, RoleConfirm) == nil {
+				inferred = append(inferred, *t)
+			}
+		}
+	}
+	picked := spread(inferred, b.audits)
+	var others []kernel.Commit
+	for _, c := range commits {
+		if !known[c.Hash] && b.inert(c.Hash) {
+			others = append(others, c)
+		}
+	}
+	// Some of them are the same as no commit that was built.
+	for _, c := range spread(others, len(others)) {
+		if len(picked) >= b.audits {
+			break
+		}
+		t, err := b.infer(ctx, c, 0)
+		if err != nil {
+			return nil, err
+		}
+		if t != nil {
+			picked = append(picked, *t)
+		}
+	}
+	return picked, nil
+}
+
+// spread gives n of a list, or all of it, those first that lie far apart: the
+// middle, the quarters, the eighths.
+func spread[T any](list []T, n int) []T {
+	var picked []T
+	taken := make([]bool, len(list))
+	for parts := 2; len(picked) < min(n, len(list)); parts *= 2 {
+		for i := 1; i < parts && len(picked) < n; i++ {
+			if at := i * len(list) / parts; !taken[at] {
+				taken[at] = true
+				picked = append(picked, list[at])
+			}
+		}
+		if parts > 2*len(list) {
+			for at := range list {
+				if !taken[at] && len(picked) < n {
+					taken[at] = true
+					picked = append(picked, list[at])
+				}
+			}
+		}
+	}
+	return picked
+}
