@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -95,6 +96,10 @@ func (t *Tree) diff(ctx context.Context, commits io.Reader, each func(hash strin
 	return err
 }
 
+// statuses are the letters that git has for what differs between two trees,
+// when it looks for no renames and no copies.
+var statuses = []byte("MADT")
+
 // parseDiff reads fields that each end with NUL: a commit's hash, where git was
 // asked for commits, and then a letter and a path for each change.
 func parseDiff(r io.Reader, each func(hash string, c Change) error) error {
@@ -112,7 +117,7 @@ func parseDiff(r io.Reader, each func(hash string, c Change) error) error {
 		switch {
 		case isHash(field):
 			hash = field
-		case len(field) == 1 && strings.Contains("MADT", field):
+		case len(field) == 1 && slices.Contains(statuses, field[0]):
 			c.Status = field[0]
 			if c.Path, err = readField(b); err != nil {
 				return fmt.Errorf("read git diff-tree: %w", unexpected(err))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -373,7 +374,7 @@ func FuzzParseDiff(f *testing.F) {
 	f.Add([]byte("D\x00a\x00M"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_ = parseDiff(strings.NewReader(string(data)), func(hash string, c Change) error {
-			if c.Status != 0 && !strings.Contains("MADT", string(c.Status)) || c.Status == 0 && hash == "" {
+			if c.Status != 0 && !slices.Contains(statuses, c.Status) || c.Status == 0 && hash == "" {
 				t.Errorf("%q: %+v", data, c)
 			}
 			return nil

@@ -51,9 +51,9 @@ func (r *smallRepo) change(title string, files ...string) string {
 }
 
 // vainly is the i-th commit that changes nothing that is compiled.
-func (r *smallRepo) vainly(i int) string {
+func (r *smallRepo) vainly(i int) {
 	file := []string{"drivers/usb.c", "Documentation/usb.rst", "drivers/usb.h", "arch/arm/a.S", fmt.Sprintf("Documentation/page%d.rst", i)}[i%5]
-	return r.change(fmt.Sprintf("vain %d", i), file)
+	r.change(fmt.Sprintf("vain %d", i), file)
 }
 
 // Of forty commits four are compiled: wherever the culprit is, it is found
