@@ -8,17 +8,24 @@ import (
 
 // Difference is a symbol that did not survive.
 type Difference struct {
-	Symbol    string `json:"symbol"`    // without CONFIG_
-	Requested string `json:"requested"` // as in Config
-	Resolved  string `json:"resolved"`  // "" when the resolved configuration does not mention it
+	Symbol    string `json:"symbol"`        // without CONFIG_
+	Requested string `json:"requested"`     // as in Config
+	Resolved  string `json:"resolved"`      // "" when the resolved configuration does not mention it
+	Why       string `json:"why,omitempty"` // as Tree.Explain tells
 }
 
-// String says it in one line: "CONFIG_AUDIT: asked for y, is absent".
+// String says it in one line: "CONFIG_AUDIT: asked for y, is absent: it depends
+// on NET, and NET is not set".
 func (d Difference) String() string {
-	if d.Resolved == "" {
-		return fmt.Sprintf("CONFIG_%s: asked for %s, is absent", d.Symbol, d.Requested)
+	resolved := d.Resolved
+	if resolved == "" {
+		resolved = "absent"
 	}
-	return fmt.Sprintf("CONFIG_%s: asked for %s, is %s", d.Symbol, d.Requested, d.Resolved)
+	s := fmt.Sprintf("CONFIG_%s: asked for %s, is %s", d.Symbol, d.Requested, resolved)
+	if d.Why != "" {
+		s += ": " + d.Why
+	}
+	return s
 }
 
 // Compare names every symbol of a request that has another value, or none, in

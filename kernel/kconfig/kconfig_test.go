@@ -175,7 +175,13 @@ func TestBuiltin(t *testing.T) {
 		if !ok {
 			t.Fatalf("Builtin(%s) is not there", name)
 		}
-		c, err := Merge(f)
+		// Some lie on top of container.
+		container, _ := Builtin("container")
+		fragments := []Fragment{container, f}
+		if name == "tiny" {
+			fragments = fragments[1:]
+		}
+		c, err := Merge(fragments...)
 		if err != nil {
 			t.Fatal(err)
 		}
