@@ -26,6 +26,13 @@ type BuildOptions struct {
 	Progress func(line string, objects, total int)
 }
 
+// waiting tells who has the work tree.
+func (o BuildOptions) waiting(holder string) {
+	if o.Progress != nil {
+		o.Progress("waiting for the work tree, in use by "+holder, 0, 0)
+	}
+}
+
 // Build makes the kernel of a commit, or finds it in the cache: the same tree,
 // the same request and the same toolchain give the same kernel, bit for bit,
 // as long as the configuration asks for nothing random (module signing keys,
@@ -71,12 +78,7 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (Kernel, 
 	if k, f, ok := loadEntry(dir); ok {
 		return k, f, true, nil
 	}
-	waiting := func(holder string) {
-		if o.Progress != nil {
-			o.Progress("waiting for the work tree, in use by "+holder, 0, 0)
-		}
-	}
-	lock, err := lockFile(ctx, filepath.Join(t.base, "lock"), holder(), waiting)
+	lock, err := lockFile(ctx, filepath.Join(t.base, "lock"), holder(), o.waiting)
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}
@@ -109,9 +111,9 @@ func (t *Tree) entryOf(ctx context.Context, hash string, r request, tools toolch
 
 // request is the configuration that is asked for.
 type request struct {
-	config kconfig.Config
-	text   []byte // fragment after fragment, for Kconfig's own reader, in which the last one wins too
-	full   bool   // one of them is a whole .config
+	config kconfig.Config // without what is only to start from
+	text   []byte         // fragment after fragment, for Kconfig's own reader, in which the last one wins too
+	full   bool           // one of them is a whole .config
 }
 
 func newRequest(fragments []kconfig.Fragment) (request, error) {
@@ -119,7 +121,11 @@ func newRequest(fragments []kconfig.Fragment) (request, error) {
 		return request{}, errors.New("no configuration was given")
 	}
 	var r request
+	var asked []kconfig.Fragment
 	for _, f := range fragments {
+		if !f.Base {
+			asked = append(asked, f)
+		}
 		// One by one, because among the options of a choice the last one set
 		// wins: the order between fragments has to stay.
 		c, err := kconfig.Merge(f)
@@ -130,7 +136,7 @@ func newRequest(fragments []kconfig.Fragment) (request, error) {
 		r.full = r.full || f.Full()
 	}
 	var err error
-	r.config, err = kconfig.Merge(fragments...)
+	r.config, err = kconfig.Merge(asked...)
 	return r, err
 }
 

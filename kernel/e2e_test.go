@@ -76,7 +76,7 @@ func TestRealKernel(t *testing.T) {
 		t.Fatalf("%+v", k1.failure)
 	}
 	t.Logf("from nothing: %d objects, release %s, %s", len(k1.objects), k1.Release, k1.Compiler)
-	if !strings.HasSuffix(k1.Release, "-lab") || !slices.Equal(k1.Missing, []string{"CONFIG_NO_SUCH_OPTION: asked for y, is absent"}) {
+	if !strings.HasSuffix(k1.Release, "-lab") || !slices.Equal(k1.Missing, []string{"CONFIG_NO_SUCH_OPTION: asked for y, is absent: this tree has no such symbol"}) {
 		t.Errorf("release %s, missing %q", k1.Release, k1.Missing)
 	}
 	if out := run(t, one.base, "git", "--git-dir=git", "--work-tree=src", "status", "--porcelain"); out != "" {
@@ -136,44 +136,49 @@ func TestRealKernel(t *testing.T) {
 	}
 	t.Logf("back at the first commit: %q", k6.objects)
 
-	// The builtin fragments keep all that they ask for.
-	for _, name := range kconfig.Builtins() {
-		f, _ := kconfig.Builtin(name)
-		lost, lacks := resolve(t, one, first, f)
+	// The builtin fragments keep all that they ask for, on their own or on top
+	// of those that boot.
+	for _, names := range [][]string{{"container"}, {"tiny"}, {"container", "selinux"}, {"container", "debug"}, {"tiny", "selinux"}, {"tiny", "debug"}} {
+		lost, lacks := configured(t, one, first, names...)
 		if len(lost) != 0 || len(lacks) != 0 {
-			t.Errorf("fragment %s: lost %q, lacks %q", name, lost, lacks)
+			t.Errorf("fragments %s: lost %q, lacks %q", names, lost, lacks)
 		}
+	}
+	// What is lost is explained by the real tree.
+	tiny, _ := kconfig.Builtin("tiny")
+	r2, _, err := one.Configure(t.Context(), first, BuildOptions{Fragments: []kconfig.Fragment{tiny, {Name: "more", Data: []byte("CONFIG_NF_TABLES=y\nCONFIG_PREEMPT=y\n")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for _, d := range r2.Lost {
+		said = append(said, d.String())
+	}
+	if !slices.Equal(said, []string{"CONFIG_NF_TABLES: asked for y, is absent: it depends on NET && NETFILTER && INET && NETFILTER, and NETFILTER is not set", "CONFIG_PREEMPT_NONE: asked for y, is n: of its choice PREEMPT is taken"}) {
+		t.Errorf("lost: %q", said)
 	}
 }
 
-// resolve has Kconfig make a whole configuration of a fragment.
-func resolve(t *testing.T, tree *Tree, commit string, f kconfig.Fragment) (lost []kconfig.Difference, lacks []string) {
+// configured has Kconfig make a whole configuration of builtin fragments.
+func configured(t *testing.T, tree *Tree, commit string, names ...string) (lost []kconfig.Difference, lacks []string) {
 	t.Helper()
-	r, err := newRequest([]kconfig.Fragment{f})
+	var o BuildOptions
+	for _, name := range names {
+		f, ok := kconfig.Builtin(name)
+		if !ok {
+			t.Fatalf("no fragment %s", name)
+		}
+		o.Fragments = append(o.Fragments, f)
+	}
+	r, failure, err := tree.Configure(t.Context(), commit, o)
+	if err != nil || failure != nil {
+		t.Fatalf("%v, %+v", err, failure)
+	}
+	resolved, err := kconfig.Parse(bytes.NewReader(r.Config))
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock, err := lockFile(t.Context(), filepath.Join(tree.base, "lock"), "test", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close()
-	w := workTree{Tree: tree, lock: lock}
-	if err := os.MkdirAll(w.out(), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.checkout(t.Context(), commit); err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	if err := w.configure(t.Context(), r, &buildLog{w: &log, src: w.src()}); err != nil {
-		t.Fatalf("%v\n%s", err, log.Bytes())
-	}
-	resolved, err := kconfig.Parse(bytes.NewReader(read(t, filepath.Join(w.out(), "config"))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kconfig.Compare(r.config, resolved), kconfig.Guest(resolved)
+	return r.Lost, kconfig.Guest(resolved)
 }
 
 // The distribution's own packages: the metapackage says which one has the

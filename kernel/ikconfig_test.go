@@ -140,7 +140,7 @@ func TestCheckFile(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}
-	for text, want := range map[string]string{"": "it sets nothing", "#!/bin/sh\n\n\n\necho\n": "line 5", "\x00\x00\x00\x00\x00\x00\x00\x00": "neither a bzImage"} {
+	for text, want := range map[string]string{"": "it configures nothing", "#!/bin/sh\n\n\n\necho\n": "line 5", "\x00\x00\x00\x00\x00\x00\x00\x00": "neither a bzImage"} {
 		path := filepath.Join(dir, "x")
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)

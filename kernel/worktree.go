@@ -41,26 +41,7 @@ func (w *workTree) out() string { return filepath.Join(w.base, "out") }
 
 // make checks out and builds a commit. What it leaves in out is to be published.
 func (w *workTree) make(ctx context.Context, hash string, r request) (Kernel, *Failure, error) {
-	if err := os.MkdirAll(w.src(), 0o755); err != nil {
-		return Kernel{}, nil, err
-	}
-	if err := w.recover(); err != nil {
-		return Kernel{}, nil, fmt.Errorf("recover the work tree: %w", err)
-	}
-	state := w.readState()
-	if state.Toolchain != nil && !slices.Equal(state.Toolchain, w.tools.identity) {
-		// Older kernels' makefiles do not notice a new compiler.
-		if err := w.wipe(ctx); err != nil {
-			return Kernel{}, nil, err
-		}
-	}
-	if err := w.mark(checkingOut); err != nil {
-		return Kernel{}, nil, err
-	}
-	if err := w.checkout(ctx, hash); err != nil {
-		return Kernel{}, nil, err
-	}
-	if err := w.mark(compiling); err != nil {
+	if err := w.prepare(ctx, hash); err != nil {
 		return Kernel{}, nil, err
 	}
 	k, f, err := w.twice(ctx, r)
@@ -69,6 +50,30 @@ func (w *workTree) make(ctx context.Context, hash string, r request) (Kernel, *F
 		return Kernel{}, nil, err
 	}
 	return k, f, errors.Join(err, os.Remove(w.marker()))
+}
+
+// prepare checks a commit out, and leaves the marker that says that make runs.
+func (w *workTree) prepare(ctx context.Context, hash string) error {
+	if err := os.MkdirAll(w.src(), 0o755); err != nil {
+		return err
+	}
+	if err := w.recover(); err != nil {
+		return fmt.Errorf("recover the work tree: %w", err)
+	}
+	state := w.readState()
+	if state.Toolchain != nil && !slices.Equal(state.Toolchain, w.tools.identity) {
+		// Older kernels' makefiles do not notice a new compiler.
+		if err := w.wipe(ctx); err != nil {
+			return err
+		}
+	}
+	if err := w.mark(checkingOut); err != nil {
+		return err
+	}
+	if err := w.checkout(ctx, hash); err != nil {
+		return err
+	}
+	return w.mark(compiling)
 }
 
 // What a marker says is going on.
@@ -161,10 +166,23 @@ func (w *workTree) attempt(ctx context.Context, r request) (k Kernel, f *Failure
 // configure makes .config, and leaves it alone when it would be the same, so
 // that make has nothing to do about it.
 func (w *workTree) configure(ctx context.Context, r request, log *buildLog) error {
+	data, err := w.resolve(ctx, r, log)
+	if err != nil {
+		return err
+	}
+	current := filepath.Join(w.src(), ".config")
+	if old, err := os.ReadFile(current); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	return renameio.WriteFile(current, data, 0o644)
+}
+
+// resolve has Kconfig make a whole configuration of a request, in out/config.
+func (w *workTree) resolve(ctx context.Context, r request, log *buildLog) ([]byte, error) {
 	asked := filepath.Join(w.out(), "asked.config")
 	resolved := filepath.Join(w.out(), "config")
 	if err := os.WriteFile(asked, r.text, 0o644); err != nil {
-		return err
+		return nil, err
 	}
 	env := []string{"KCONFIG_CONFIG=" + resolved}
 	target := "allnoconfig"
@@ -175,29 +193,22 @@ func (w *workTree) configure(ctx context.Context, r request, log *buildLog) erro
 			target = "oldnoconfig"
 		}
 		if err := os.WriteFile(resolved, r.text, 0o644); err != nil {
-			return err
+			return nil, err
 		}
 	} else {
 		env = append(env, "KCONFIG_ALLCONFIG="+asked)
 	}
 	if err := w.runMake(ctx, log, env, target); err != nil {
-		return err
+		return nil, err
 	}
 	if err := errors.Join(os.Remove(asked), removeIfThere(resolved+".old")); err != nil {
-		return err
+		return nil, err
 	}
 	data, err := os.ReadFile(resolved)
 	if errors.Is(err, fs.ErrNotExist) {
-		return noResult{errors.New("make " + target + " made no configuration")}
+		return nil, noResult{errors.New("make " + target + " made no configuration")}
 	}
-	if err != nil {
-		return err
-	}
-	current := filepath.Join(w.src(), ".config")
-	if old, err := os.ReadFile(current); err == nil && bytes.Equal(old, data) {
-		return nil
-	}
-	return renameio.WriteFile(current, data, 0o644)
+	return data, err
 }
 
 // runMake runs make in the work tree. Its children hold the work tree's lock
@@ -262,7 +273,7 @@ func (w *workTree) collect(r request) (Kernel, error) {
 			return Kernel{}, err
 		}
 	}
-	for _, d := range kconfig.Compare(r.config, resolved) {
+	for _, d := range w.lost(r, resolved) {
 		k.Missing = append(k.Missing, d.String())
 	}
 	return k, nil

@@ -73,7 +73,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	if err != nil {
 		return Bisection{}, err
 	}
-	key, err := b.key()
+	key, err := b.key(ctx)
 	if err != nil {
 		return Bisection{}, err
 	}
@@ -147,10 +147,10 @@ func (b *bisection) checkOrder(ctx context.Context, rev, good, badRev string) er
 
 // key names what is bisected, so that state is never mixed up: everything that
 // could change a verdict, as the user gave it.
-func (b *bisection) key() (string, error) {
+func (b *bisection) key(ctx context.Context) (string, error) {
 	s := b.spec
 	s.Kernel.Jobs, s.Kernel.Repo, s.Kernel.Commit = 0, "", ""
-	fragments, err := s.Kernel.fragments()
+	fragments, err := b.fragments(ctx, s.Kernel)
 	if err != nil {
 		return "", err
 	}

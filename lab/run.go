@@ -102,7 +102,7 @@ func (l *Lab) openTree(ctx context.Context, repo string) (*kernel.Tree, error) {
 // build makes a commit's kernel. The trial it gives ended in EndBuild where
 // the kernel does not build, and else stands at EndBuilt.
 func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, s Spec) (Trial, error) {
-	fragments, err := s.Kernel.fragments()
+	fragments, err := l.fragments(ctx, s.Kernel)
 	if err != nil {
 		return Trial{}, err
 	}
@@ -112,16 +112,7 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, s S
 	k, failure, cached, err := tree.Build(ctx, c.Hash, kernel.BuildOptions{
 		Fragments: fragments,
 		Jobs:      s.Kernel.Jobs,
-		Progress: func(line string, objects, total int) {
-			switch {
-			case objects == 0 && strings.HasPrefix(line, "waiting"):
-				l.Progress.Show("%s", line)
-			case total > 0:
-				l.Progress.Show("building %s: %d of about %d objects, %s", short(c.Hash), objects, total, seconds(time.Since(start)))
-			default:
-				l.Progress.Show("building %s: %d objects, %s", short(c.Hash), objects, seconds(time.Since(start)))
-			}
-		},
+		Progress:  l.buildProgress(c.Hash),
 	})
 	if err != nil {
 		return Trial{}, err
@@ -138,6 +129,21 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, s S
 		}
 	}
 	return t, nil
+}
+
+// buildProgress tells how far a build is.
+func (l *Lab) buildProgress(hash string) func(line string, objects, total int) {
+	start := time.Now()
+	return func(line string, objects, total int) {
+		switch {
+		case objects == 0 && strings.HasPrefix(line, "waiting"):
+			l.Progress.Show("%s", line)
+		case total > 0:
+			l.Progress.Show("building %s: %d of about %d objects, %s", short(hash), objects, total, seconds(time.Since(start)))
+		default:
+			l.Progress.Show("building %s: %d objects, %s", short(hash), objects, seconds(time.Since(start)))
+		}
+	}
 }
 
 // some names the first few of a list.

@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"time"
 
-	"lab/kernel/kconfig"
 	"lab/oci"
 	"lab/probe"
 )
@@ -47,7 +46,7 @@ type KernelSpec struct {
 	File   string
 	Repo   string   // a git tree of Linux
 	Commit string   // a revision of Repo
-	Config []string // fragments: built-in names or files; of Repo's kernels only
+	Config []string // fragments, as Lab.fragments reads them; of Repo's kernels only
 	Jobs   int      // make's -j; 0 is one for each core
 	// Modules come along from a ready-made kernel's package, with those that they
 	// depend on, and are loaded before the test.
@@ -125,20 +124,3 @@ func (s *Spec) Validate() error {
 
 // needsGuest reports whether the hunt goes beyond the build.
 func (s *Spec) needsGuest() bool { return s.Symptom.Kind != SymptomBuild }
-
-// fragments reads the kernel's config fragments.
-func (k KernelSpec) fragments() ([]kconfig.Fragment, error) {
-	names := k.Config
-	if len(names) == 0 {
-		names = []string{"container"}
-	}
-	var fs []kconfig.Fragment
-	for _, n := range names {
-		f, err := kconfig.Load(n)
-		if err != nil {
-			return nil, err
-		}
-		fs = append(fs, f)
-	}
-	return fs, nil
-}

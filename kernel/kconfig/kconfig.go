@@ -38,6 +38,9 @@ type Config map[string]string
 type Fragment struct {
 	Name string `json:"name"` // builtin name or path, as it was asked for
 	Data []byte `json:"data"`
+	// Base is for one that is only to start from: what of it does not survive
+	// was not asked for.
+	Base bool `json:"base,omitempty"`
 }
 
 // Parse reads a .config or a fragment of one. As in the kernel's own reader

@@ -120,13 +120,15 @@ func skipHelp(lines []string, i int) int {
 			continue
 		}
 		indent := 0
+	measure:
 		for _, c := range lines[i] {
-			if c == '\t' {
+			switch c {
+			case '\t':
 				indent += 8 - indent%8
-			} else if c == ' ' {
+			case ' ':
 				indent++
-			} else {
-				break
+			default:
+				break measure
 			}
 		}
 		if text < 0 {

@@ -64,6 +64,10 @@ func TestJSON(t *testing.T) {
 		"kernel-check": kernel.Check{File: "config", Kind: "configuration", Release: "6.1.0", Findings: []kconfig.Finding{
 			{Group: "containers", Symbol: "USER_NS", State: kconfig.Missing, Level: kconfig.Optional, Why: "rootless containers", Source: "user_namespaces(7)"},
 		}},
+		"kernel-config": configResult{
+			Resolution: kernel.Resolution{Commit: commit.Hash, Lost: []kconfig.Difference{{Symbol: "AUDIT", Requested: "y", Why: "it depends on NET, and NET is not set"}}},
+			Path:       "lab.config", Lacks: []string{"CONFIG_PCI is not set: the guest's devices sit on PCI"},
+		},
 		"image-ls": newFileJSON("app:/odd\xff", &disk.Stat{
 			Mode: disk.TypeChar | 0o4755, UID: 1, GID: 2, Mtime: day, Links: 1, Inode: 12, Major: 1, Minor: 3,
 		}, map[string]string{"user.a": "1", "user.\xff": ""}),
