@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"lab/kernel"
+	"lab/kernel/kconfig"
 	"lab/lab/search"
 )
 
@@ -18,11 +19,7 @@ type vain struct {
 }
 
 // read asks git what the commits change.
-func (v *vain) read(ctx context.Context, tree *kernel.Tree, s Spec, commits []kernel.Commit) error {
-	fragments, err := s.Kernel.fragments()
-	if err != nil {
-		return err
-	}
+func (v *vain) read(ctx context.Context, tree *kernel.Tree, fragments []kconfig.Fragment, commits []kernel.Commit) (err error) {
 	v.options = kernel.BuildOptions{Fragments: fragments}
 	v.prints = map[string]*kernel.Footprint{}
 	v.changes, err = tree.Changes(ctx, commits)
