@@ -19,7 +19,11 @@ type BisectOptions struct {
 	Spec Spec
 	Good []string // revisions without the symptom
 	Bad  string   // a revision with it
-	Dir  string   // where the bisect keeps its state; empty is a folder of Lab.State named by what is bisected
+	// Kernels, in the place of Spec.Kernel's tree, are references of ready-made
+	// kernels, as Lab.Packages takes them. Good and Bad then name some of them,
+	// by default the first and the last.
+	Kernels []string
+	Dir     string // where the bisect keeps its state; empty is a folder of Lab.State named by what is bisected
 	// Audit is how many commits whose verdicts were inferred without a build
 	// are built and booted at the end, to see that they were right.
 	Audit int
@@ -35,11 +39,12 @@ type Bisection struct {
 	Parents  []string        `json:"parents,omitempty"` // those of the culprit that were tested good
 	Suspects []kernel.Commit `json:"suspects,omitempty"`
 	Unclear  string          `json:"unclear,omitempty"`
-	Range    int             `json:"range"` // commits between the ends
-	Inert    int             `json:"inert"` // those of them that, as the last builds read the tree, cannot change the kernel
+	Range    int             `json:"range"`             // commits between the ends
+	Inert    int             `json:"inert"`             // those of them that, as the last builds read the tree, cannot change the kernel
+	Kernels  []Package       `json:"kernels,omitempty"` // all, in order, where ready-made ones were bisected; a commit's hash is then a package's digest
 	Tested   []Tested        `json:"tested"`
 	Images   []Image         `json:"images"`
-	Log      string          `json:"log"` // for git bisect replay
+	Log      string          `json:"log"` // for git bisect replay; empty where ready-made kernels were bisected
 	Dir      string          `json:"dir"`
 	Elapsed  time.Duration   `json:"elapsed_ns"` // of this run; an earlier one that was cut short is not in it
 }
@@ -49,6 +54,7 @@ type bisection struct {
 	*Lab
 	spec    Spec
 	tree    *kernel.Tree
+	pool    *pool // in the place of tree
 	journal *journal
 	guest   *guest
 	vain    vain
@@ -63,12 +69,11 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	if err := o.Spec.Validate(); err != nil {
 		return Bisection{}, err
 	}
-	tree, err := l.openTree(ctx, o.Spec.Kernel.Repo)
-	if err != nil {
+	b := &bisection{Lab: l, spec: o.Spec, audits: o.Audit, start: time.Now()}
+	if err := b.open(ctx, o); err != nil {
 		return Bisection{}, err
 	}
-	defer tree.Close()
-	b := &bisection{Lab: l, spec: o.Spec, tree: tree, audits: o.Audit, start: time.Now()}
+	defer b.close()
 	commits, err := b.ends(ctx, o)
 	if err != nil {
 		return Bisection{}, err
@@ -99,8 +104,29 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	return b.result, nil
 }
 
+// open finds the candidates: a tree's commits, or ready-made kernels.
+func (b *bisection) open(ctx context.Context, o BisectOptions) error {
+	if len(o.Kernels) > 0 {
+		packages, err := b.Packages(ctx, o.Spec, o.Kernels)
+		b.pool = newPool(packages)
+		return err
+	}
+	var err error
+	b.tree, err = b.openTree(ctx, o.Spec.Kernel.Repo)
+	return err
+}
+
+func (b *bisection) close() {
+	if b.tree != nil {
+		b.tree.Close()
+	}
+}
+
 // ends resolves what the user gave and lists the commits between.
 func (b *bisection) ends(ctx context.Context, o BisectOptions) ([]kernel.Commit, error) {
+	if b.pool != nil {
+		return b.pool.ends(o, &b.result)
+	}
 	var err error
 	if b.result.Bad, err = b.tree.Resolve(ctx, o.Bad); err != nil {
 		return nil, err
@@ -163,7 +189,8 @@ func (b *bisection) key(ctx context.Context) (string, error) {
 		Fragments any
 		Good      []string
 		Bad       string
-	}{s, fragments, goods, b.result.Bad.Hash})
+		Kernels   []string `json:",omitempty"`
+	}{s, fragments, goods, b.result.Bad.Hash, b.pool.digests()})
 	if err != nil {
 		return "", fmt.Errorf("encode spec: %w", err)
 	}
@@ -198,7 +225,7 @@ func (b *bisection) pin(ctx context.Context, key string) error {
 // verifyEnds tests that good is good and bad is bad. Where one is not, there
 // is nothing to search, and Unclear says what was seen.
 func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
-	b.Progress.Say("%d commits between %s and %s; checking both ends first", b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
+	b.Progress.Say(b.words("%d commits between %s and %s; checking both ends first"), b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
 	for _, c := range b.result.Good {
 		if ok, err := b.verifyEnd(ctx, c, Good); !ok {
 			return false, err
@@ -246,8 +273,8 @@ func (b *bisection) search(ctx context.Context, commits []kernel.Commit) error {
 			return b.conclude(ctx, commits, step)
 		}
 		c := commits[step.Test]
-		b.Progress.Say("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), step.Why,
-			plural(step.Left, "commit"), b.result.Range, plural(step.Steps, "test"), seconds(time.Since(b.start)))
+		b.Progress.Say("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), b.words(step.Why),
+			plural(step.Left, b.words("commit")), b.result.Range, plural(step.Steps, "test"), seconds(time.Since(b.start)))
 		t, err := b.test(ctx, c, RoleStep, step.Left)
 		if err != nil {
 			return err
@@ -300,14 +327,14 @@ func (b *bisection) conclude(ctx context.Context, commits []kernel.Commit, step 
 		for _, i := range step.Suspects {
 			b.result.Suspects = append(b.result.Suspects, commits[i])
 		}
-		b.result.Unclear = fmt.Sprintf("only skipped commits are left: any of %s could be the first bad one", plural(len(step.Suspects), "commit"))
+		b.result.Unclear = fmt.Sprintf(b.words("only skipped commits are left: any of %s could be the first bad one"), plural(len(step.Suspects), b.words("commit")))
 		if err := b.audit(ctx, commits); err != nil {
 			return err
 		}
 		return b.end()
 	}
 	culprit := commits[step.Culprit]
-	b.Progress.Say("the first bad commit would be %s; testing it and its %s again", name(culprit), plural(len(culprit.Parents), "parent"))
+	b.Progress.Say(b.words("the first bad commit would be %s; testing it and its %s again"), name(culprit), plural(len(culprit.Parents), b.words("parent")))
 	if err := b.confirm(ctx, culprit); err != nil {
 		return err
 	}
@@ -331,7 +358,7 @@ func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
 	}
 	var good []string
 	for _, hash := range culprit.Parents {
-		p, err := b.tree.Resolve(ctx, hash)
+		p, err := b.resolve(ctx, hash)
 		if err != nil {
 			return err
 		}
@@ -341,7 +368,7 @@ func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
 		}
 		switch t.Mark {
 		case Bad:
-			b.result.Unclear = fmt.Sprintf("%s is bad, but so is its parent %s (%s): the test is flaky, or the symptom was there before the good end too", name(culprit), name(p), t.Reason)
+			b.result.Unclear = fmt.Sprintf(b.words("%s is bad, but so is its parent %s (%s): the test is flaky, or the symptom was there before the good end too"), name(culprit), name(p), t.Reason)
 			return nil
 		case Good:
 			good = append(good, hash)
@@ -386,14 +413,21 @@ func (b *bisection) finish() {
 	for _, c := range b.result.Suspects {
 		h.Suspects = append(h.Suspects, logged(c))
 	}
-	b.result.Log = search.Log(h)
+	if b.pool == nil {
+		b.result.Log = search.Log(h)
+	}
 	b.result.Elapsed = time.Since(b.start)
 }
 
 func logged(c kernel.Commit) search.Commit { return search.Commit{ID: c.Hash, Title: c.Title} }
 
-// name is how a commit is spoken of: 1a2b3c4d5e6f ("title").
-func name(c kernel.Commit) string { return fmt.Sprintf("%s (%q)", short(c.Hash), oneLine(c.Title)) }
+// name is how a commit is spoken of: 1a2b3c4d5e6f ("title"); of a package it is the title.
+func name(c kernel.Commit) string {
+	if isPackageHash(c.Hash) {
+		return c.Title
+	}
+	return fmt.Sprintf("%s (%q)", short(c.Hash), oneLine(c.Title))
+}
 
 func plural(n int, what string) string {
 	if n != 1 {

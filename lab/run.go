@@ -253,6 +253,7 @@ func (l *Lab) Accelerator(ctx context.Context, binary string, refresh bool) (qem
 }
 
 func short(hash string) string {
+	hash = strings.TrimPrefix(hash, "sha256:")
 	if len(hash) > 12 {
 		return hash[:12]
 	}

@@ -30,8 +30,9 @@ type Tested struct {
 	// Unbuilt is an inferred verdict of a commit that was not even built:
 	// nothing that differs between the two is compiled.
 	Unbuilt bool          `json:"unbuilt,omitempty"`
-	Kernel  string        `json:"kernel,omitempty"` // digest of the kernel image
-	Dir     string        `json:"dir,omitempty"`    // what the trial saw, below the bisect's folder
+	Kernel  string        `json:"kernel,omitempty"`  // digest of the kernel image
+	Modules string        `json:"modules,omitempty"` // digest of the modules that came along with it
+	Dir     string        `json:"dir,omitempty"`     // what the trial saw, below the bisect's folder
 	Cached  bool          `json:"cached"`
 	Build   time.Duration `json:"build_ns"`
 	Boot    time.Duration `json:"boot_ns"`
@@ -46,17 +47,21 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 		b.Progress.Say("  %s, as tested before: %s", t.Mark, t.Reason)
 		return *t, nil
 	}
-	if role == RoleStep {
+	if role == RoleStep && b.tree != nil {
 		if r, err := b.infer(ctx, c, left); err != nil || r != nil {
 			return b.record(r, err)
 		}
 	}
-	t, err := b.build(ctx, b.tree, c, b.spec)
+	t, err := b.candidate(ctx, c)
 	if err != nil {
 		return Tested{}, err
 	}
-	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Cached: t.Cached, Left: left}
-	if same := b.sameKernel(t, role); same != nil {
+	modules, err := digestModules(t.Kernel.Modules)
+	if err != nil {
+		return Tested{}, err
+	}
+	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Modules: modules, Cached: t.Cached, Left: left}
+	if same := b.sameKernel(t, modules, role); same != nil {
 		r.Verdict, r.End, r.Exit, r.Inferred, r.Build = same.Verdict, same.End, same.Exit, same.Commit.Hash, t.Build
 	} else {
 		if t.End == EndBuilt && b.spec.needsGuest() {
@@ -82,18 +87,18 @@ func (b *bisection) record(r *Tested, err error) (Tested, error) {
 	if err != nil {
 		return Tested{}, err
 	}
-	b.Progress.Say("  %s: %s (%s)", r.Mark, r.Reason, r.took())
+	b.Progress.Say("  %s: %s (%s)", r.Mark, r.Reason, b.took(*r))
 	return *r, nil
 }
 
 // sameKernel finds an earlier test of a kernel with the very same bytes. What
 // is tested again on purpose is not inferred.
-func (b *bisection) sameKernel(t Trial, role string) *Tested {
+func (b *bisection) sameKernel(t Trial, modules, role string) *Tested {
 	if role == RoleConfirm || role == RoleAudit || t.End != EndBuilt {
 		return nil
 	}
 	for _, r := range b.journal.records {
-		if r.Tested != nil && r.Tested.Kernel == t.Kernel.Digest && r.Tested.Inferred == "" {
+		if r.Tested != nil && r.Tested.Kernel == t.Kernel.Digest && r.Tested.Modules == modules && r.Tested.Inferred == "" {
 			return r.Tested
 		}
 	}
@@ -101,16 +106,23 @@ func (b *bisection) sameKernel(t Trial, role string) *Tested {
 }
 
 // took says where a test's time went.
-func (t Tested) took() string {
+func (b *bisection) took(t Tested) string {
 	if t.Unbuilt {
 		return "same binary as " + short(t.Inferred) + ": nothing it touches is compiled; neither built nor booted"
 	}
 	built := "built in " + seconds(t.Build)
-	if t.Cached {
+	switch {
+	case isPackageHash(t.Commit.Hash):
+		built = "ready made"
+	case t.Cached:
 		built = "kernel cached"
 	}
 	if t.Inferred != "" {
-		return built + ", same bytes as " + short(t.Inferred) + ": not booted again"
+		same := short(t.Inferred)
+		if b.pool != nil {
+			same = b.pool.commits[b.pool.find(t.Inferred)].Title
+		}
+		return built + ", same bytes as " + same + ": not booted again"
 	}
 	if t.Boot == 0 {
 		return built

@@ -18,8 +18,12 @@ type vain struct {
 	by      [2]*kernel.Footprint         // the footprints that the commits were last weighed by
 }
 
-// read asks git what the commits change.
+// read asks git what the commits change. Of ready-made kernels, which have no
+// tree, nothing is known.
 func (v *vain) read(ctx context.Context, tree *kernel.Tree, fragments []kconfig.Fragment, commits []kernel.Commit) (err error) {
+	if tree == nil {
+		return nil
+	}
 	v.options = kernel.BuildOptions{Fragments: fragments}
 	v.prints = map[string]*kernel.Footprint{}
 	v.changes, err = tree.Changes(ctx, commits)
@@ -90,6 +94,9 @@ func (b *bisection) infer(ctx context.Context, c kernel.Commit, left int) (*Test
 // matter may matter itself. Nothing is inferred from it: it only says where
 // tests tell most.
 func (b *bisection) weigh(ctx context.Context, candidates []search.Candidate) error {
+	if b.tree == nil {
+		return nil
+	}
 	var by [2]*kernel.Footprint
 	for _, t := range b.witnesses() {
 		i := 0

@@ -10,7 +10,13 @@ import (
 // answer is what lab bisect prints at its end.
 func answer(b lab.Bisection) string {
 	var s strings.Builder
+	what := "commit"
+	if len(b.Kernels) > 0 {
+		what = "kernel"
+	}
 	switch {
+	case b.FirstBad() != nil:
+		packageAnswer(&s, b)
 	case b.Culprit != nil:
 		c := b.Culprit
 		fmt.Fprintf(&s, "%s is the first bad commit\n", c.Hash)
@@ -23,6 +29,10 @@ func answer(b lab.Bisection) string {
 	case len(b.Suspects) > 0:
 		fmt.Fprintf(&s, "%s:\n", b.Unclear)
 		for _, c := range b.Suspects {
+			if what == "kernel" {
+				fmt.Fprintf(&s, "  %s\n", c.Title)
+				continue
+			}
 			fmt.Fprintf(&s, "  %s %s\n", c.Hash, c.Title)
 		}
 	default:
@@ -47,6 +57,29 @@ func answer(b lab.Bisection) string {
 		}
 		s.WriteString("\n")
 	}
-	fmt.Fprintf(&s, "%d tests, %d boots, %d commits in the range; state in %s\n", len(b.Tested), booted, b.Range, b.Dir)
+	fmt.Fprintf(&s, "%d tests, %d boots, %d %ss in the range; state in %s\n", len(b.Tested), booted, b.Range, what, b.Dir)
 	return s.String()
+}
+
+// packageAnswer tells the first bad of ready-made kernels.
+func packageAnswer(s *strings.Builder, b lab.Bisection) {
+	bad := b.FirstBad()
+	fmt.Fprintf(s, "%s is the first bad kernel\n", bad)
+	for _, p := range []struct {
+		label string
+		*lab.Package
+	}{{"first bad", bad}, {"last good", b.LastGood()}} {
+		if p.Package != nil {
+			fmt.Fprintf(s, "  %s: %s, Linux %s, %s\n             %s\n", p.label, p.Package, p.Release, p.Reference, p.Digest)
+		}
+	}
+	for _, t := range b.Tested {
+		if t.Role == lab.RoleConfirm {
+			fmt.Fprintf(s, "  %s %s: %s\n", t.Commit.Title, t.Mark, t.Reason)
+		}
+	}
+	fmt.Fprintf(s, "what to do next:\n")
+	for _, line := range b.Next() {
+		fmt.Fprintf(s, "  - %s\n", line)
+	}
 }
