@@ -58,6 +58,7 @@ type bisection struct {
 	journal *journal
 	guest   *guest
 	vain    vain
+	pin     pin
 	audits  int
 	start   time.Time
 	result  Bisection
@@ -90,7 +91,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 		return Bisection{}, err
 	}
 	defer b.journal.Close()
-	if err := b.pin(ctx, key); err != nil {
+	if err := b.begin(ctx, key); err != nil {
 		return Bisection{}, err
 	}
 	ok, err := b.verifyEnds(ctx)
@@ -198,9 +199,9 @@ func (b *bisection) key(ctx context.Context) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// pin makes the guest, once and for all commits. A bisect that goes on uses
+// begin makes the guest, once and for all commits. A bisect that goes on uses
 // the digests that it began with, whatever a tag says by now.
-func (b *bisection) pin(ctx context.Context, key string) error {
+func (b *bisection) begin(ctx context.Context, key string) error {
 	old := b.journal.records
 	if len(old) > 0 {
 		if old[0].Key != key {

@@ -20,6 +20,7 @@ const smallMakefile = `
 KCONFIG_CONFIG ?= .config
 allnoconfig:
 	@echo "# Automatically generated file; DO NOT EDIT." > $(KCONFIG_CONFIG)
+	@if test -f resolved; then cat resolved >> $(KCONFIG_CONFIG); fi
 bzImage:
 	@if grep -q broken state; then echo "kernel/audit.c:1: error: broken" >&2; exit 1; fi
 	@mkdir -p arch/x86/boot

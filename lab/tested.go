@@ -33,6 +33,7 @@ type Tested struct {
 	Kernel  string        `json:"kernel,omitempty"`  // digest of the kernel image
 	Modules string        `json:"modules,omitempty"` // digest of the modules that came along with it
 	Dir     string        `json:"dir,omitempty"`     // what the trial saw, below the bisect's folder
+	Drift   int           `json:"drift,omitempty"`   // symbols of its config that differ from the first kernel's
 	Cached  bool          `json:"cached"`
 	Build   time.Duration `json:"build_ns"`
 	Boot    time.Duration `json:"boot_ns"`
@@ -60,7 +61,10 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 	if err != nil {
 		return Tested{}, err
 	}
-	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Modules: modules, Cached: t.Cached, Left: left}
+	if err := b.drift(&t); err != nil {
+		return Tested{}, err
+	}
+	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Modules: modules, Drift: len(t.Drift), Cached: t.Cached, Left: left}
 	if same := b.sameKernel(t, modules, role); same != nil {
 		r.Verdict, r.End, r.Exit, r.Inferred, r.Build = same.Verdict, same.End, same.Exit, same.Commit.Hash, t.Build
 	} else {

@@ -5,6 +5,7 @@ import (
 
 	"lab/kernel"
 	"lab/kernel/console"
+	"lab/kernel/kconfig"
 	"lab/probe"
 )
 
@@ -33,6 +34,9 @@ type Trial struct {
 	Result  probe.Result     `json:"result"`
 	Reports []console.Report `json:"reports,omitempty"`
 	Console []byte           `json:"-"` // kept as console.log
+	// Drift is, in a bisect, what differs between the kernel's configuration and
+	// that of the first kernel that was built.
+	Drift []kconfig.Change `json:"drift,omitempty"`
 
 	QEMU    string   `json:"qemu,omitempty"`    // QEMU's version
 	Accel   string   `json:"accel,omitempty"`   // the accelerator really used
