@@ -38,7 +38,7 @@ func needE2E(t testing.TB) {
 }
 
 // serve runs a registry on 127.0.0.1 and pushes an image to it.
-func serve(t *testing.T, img v1.Image) (reference string) {
+func serve(t testing.TB, img v1.Image) (reference string) {
 	t.Helper()
 	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(s.Close)
@@ -54,7 +54,7 @@ func serve(t *testing.T, img v1.Image) (reference string) {
 }
 
 // probeImage is the demo's image: lab itself, as auditprobe.
-func probeImage(t *testing.T) v1.Image {
+func probeImage(t testing.TB) v1.Image {
 	t.Helper()
 	img, err := demo.Image(filepath.Join(labDir, "lab"))
 	if err != nil {
