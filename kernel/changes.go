@@ -2,14 +2,18 @@ package kernel
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"lab/kernel/kconfig"
 )
 
 // maxChanges bounds the paths that are kept of the commits of a range.
@@ -142,33 +146,68 @@ func unexpected(err error) error {
 // the cache for these options and the toolchain of this host. It is nil where
 // there is none: not built, not built like that, or not to be told.
 func (t *Tree) Footprint(ctx context.Context, commit string, o BuildOptions) (*Footprint, error) {
-	f, err := t.footprint(ctx, commit, o)
-	if err != nil {
-		return nil, fmt.Errorf("read footprint of %.12s: %w", commit, err)
-	}
-	return f, nil
-}
-
-func (t *Tree) footprint(ctx context.Context, commit string, o BuildOptions) (*Footprint, error) {
-	r, err := newRequest(o.Fragments)
-	if err != nil {
-		return nil, err
-	}
-	tools, err := t.findToolchain(ctx)
-	if err != nil {
-		return nil, err
-	}
-	_, dir, err := t.entryOf(ctx, commit, r, tools)
-	if err != nil {
-		return nil, err
-	}
-	k, f, ok := loadEntry(dir)
-	if !ok || f != nil || k.Footprint == "" {
-		return nil, nil
+	k, err := t.cached(ctx, commit, o)
+	if err != nil || k.Footprint == "" {
+		return nil, wrapFootprint(commit, err)
 	}
 	data, err := os.ReadFile(k.Footprint)
 	if err != nil {
-		return nil, err
+		return nil, wrapFootprint(commit, err)
 	}
-	return parseFootprint(data)
+	f, err := parseFootprint(data)
+	return f, wrapFootprint(commit, err)
+}
+
+func wrapFootprint(commit string, err error) error {
+	if err != nil {
+		err = fmt.Errorf("read footprint of %.12s: %w", commit, err)
+	}
+	return err
+}
+
+// SameConfig tells whether Kconfig makes of the request at a commit what it made
+// of it for the kernel in the cache that was built of another. It is what remains
+// to be seen where Kconfig files are all that matters; see [WithoutKconfig].
+func (t *Tree) SameConfig(ctx context.Context, built, commit string, o BuildOptions) (bool, error) {
+	k, err := t.cached(ctx, built, o)
+	if err != nil || k.Config == "" {
+		return false, err
+	}
+	then, err := os.ReadFile(k.Config)
+	if err != nil {
+		return false, fmt.Errorf("compare configurations: %w", err)
+	}
+	now, f, err := t.Configure(ctx, commit, o)
+	if err != nil || f != nil {
+		return false, err
+	}
+	a, err := kconfig.Parse(bytes.NewReader(then))
+	if err != nil {
+		return false, fmt.Errorf("compare configurations: %w", err)
+	}
+	b, err := kconfig.Parse(bytes.NewReader(now.Config))
+	if err != nil {
+		return false, fmt.Errorf("compare configurations: %w", err)
+	}
+	// With IKCONFIG the kernel has the file itself in it, comments and all.
+	return maps.Equal(a, b) && (a["IKCONFIG"] == "" || a["IKCONFIG"] == "n" || bytes.Equal(then, now.Config)), nil
+}
+
+// cached is a commit's kernel as Build has left it in the cache; the zero Kernel
+// where it has not.
+func (t *Tree) cached(ctx context.Context, commit string, o BuildOptions) (Kernel, error) {
+	r, err := newRequest(o.Fragments)
+	if err != nil {
+		return Kernel{}, err
+	}
+	tools, err := t.findToolchain(ctx)
+	if err != nil {
+		return Kernel{}, err
+	}
+	_, dir, err := t.entryOf(ctx, commit, r, tools)
+	if err != nil {
+		return Kernel{}, err
+	}
+	k, _, _ := loadEntry(dir)
+	return k, nil
 }

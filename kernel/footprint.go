@@ -58,6 +58,21 @@ func (f *Footprint) matters(c Change) string {
 	return ""
 }
 
+// WithoutKconfig leaves out the changes that only Kconfig reads, and tells
+// whether there were any. They matter to no kernel whose configuration comes out
+// the same; see [Tree.SameConfig].
+func WithoutKconfig(changes []Change) (rest []Change, touched bool) {
+	for _, c := range changes {
+		name := path.Base(c.Path)
+		if strings.HasPrefix(name, "Kconfig") && !slices.Contains(readByCompilers, path.Ext(name)) && plain(c.Path) && c.Status != 'T' {
+			touched = true
+			continue
+		}
+		rest = append(rest, c)
+	}
+	return rest, touched
+}
+
 // read tells whether a build read a file of a kind that can be left unread.
 // What makefiles, Kconfig, scripts and generators read is in no .cmd file, or
 // not reliably; a change of such a file always matters.

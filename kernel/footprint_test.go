@@ -162,6 +162,19 @@ func TestMatters(t *testing.T) {
 	}
 }
 
+func TestWithoutKconfig(t *testing.T) {
+	rest, touched := WithoutKconfig([]Change{
+		{'M', "kernel/Kconfig.hz"}, {'A', "drivers/new/Kconfig"}, {'M', "Makefile"}, {'M', "drivers/Kconfig.c"}, {'T', "lib/Kconfig"}, {'M', "a/../Kconfig"}, {'M', "Kconfig/a.c"},
+	})
+	want := []Change{{'M', "Makefile"}, {'M', "drivers/Kconfig.c"}, {'T', "lib/Kconfig"}, {'M', "a/../Kconfig"}, {'M', "Kconfig/a.c"}}
+	if diff := cmp.Diff(want, rest); diff != "" || !touched {
+		t.Errorf("touched %v, the rest (-want +got):\n%s", touched, diff)
+	}
+	if rest, touched := WithoutKconfig(rest); touched || len(rest) != len(want) {
+		t.Errorf("nothing of Kconfig's: %v, %v", rest, touched)
+	}
+}
+
 // Whatever the path, what is let through satisfies the rule as it reads.
 func FuzzMatters(f *testing.F) {
 	for _, p := range []string{"kernel/audit.c", "Documentation/x", "arch/arm/a.dts", "arch/x86/a.S", "scripts/a.c", "a/Kconfig.c", "x.lds.h", "Documentation/../a.c", "\xff.c", "a//b.h"} {

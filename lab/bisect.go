@@ -255,11 +255,11 @@ func (b *bisection) verifyEnd(ctx context.Context, c kernel.Commit, want Mark) (
 // and then tests the answer again.
 func (b *bisection) search(ctx context.Context, commits []kernel.Commit) error {
 	candidates, marks := b.candidates(commits)
-	fragments, err := b.fragments(ctx, b.spec.Kernel)
+	o, err := b.buildOptions(ctx, b.spec.Kernel)
 	if err != nil {
 		return err
 	}
-	if err := b.vain.read(ctx, b.tree, fragments, commits); err != nil {
+	if err := b.vain.read(ctx, b.tree, o, commits); err != nil {
 		return err
 	}
 	for n := 1; ; n++ {

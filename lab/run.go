@@ -99,21 +99,24 @@ func (l *Lab) openTree(ctx context.Context, repo string) (*kernel.Tree, error) {
 	return kernel.OpenTree(ctx, l.Cache, repo)
 }
 
+// buildOptions is how the kernels of a spec are built.
+func (l *Lab) buildOptions(ctx context.Context, s KernelSpec) (kernel.BuildOptions, error) {
+	fragments, err := l.fragments(ctx, s)
+	return kernel.BuildOptions{Fragments: fragments, Jobs: s.Jobs}, err
+}
+
 // build makes a commit's kernel. The trial it gives ended in EndBuild where
 // the kernel does not build, and else stands at EndBuilt.
 func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, s Spec) (Trial, error) {
-	fragments, err := l.fragments(ctx, s.Kernel)
+	o, err := l.buildOptions(ctx, s.Kernel)
 	if err != nil {
 		return Trial{}, err
 	}
 	start := time.Now()
 	defer l.Progress.Show("")
 	l.Progress.Show("building %s", short(c.Hash))
-	k, failure, cached, err := tree.Build(ctx, c.Hash, kernel.BuildOptions{
-		Fragments: fragments,
-		Jobs:      s.Kernel.Jobs,
-		Progress:  l.buildProgress(c.Hash),
-	})
+	o.Progress = l.buildProgress(c.Hash)
+	k, failure, cached, err := tree.Build(ctx, c.Hash, o)
 	if err != nil {
 		return Trial{}, err
 	}

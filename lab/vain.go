@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"lab/kernel"
-	"lab/kernel/kconfig"
 	"lab/lab/search"
 )
 
@@ -20,11 +19,11 @@ type vain struct {
 
 // read asks git what the commits change. Of ready-made kernels, which have no
 // tree, nothing is known.
-func (v *vain) read(ctx context.Context, tree *kernel.Tree, fragments []kconfig.Fragment, commits []kernel.Commit) (err error) {
+func (v *vain) read(ctx context.Context, tree *kernel.Tree, o kernel.BuildOptions, commits []kernel.Commit) (err error) {
 	if tree == nil {
 		return nil
 	}
-	v.options = kernel.BuildOptions{Fragments: fragments}
+	v.options = o
 	v.prints = map[string]*kernel.Footprint{}
 	v.changes, err = tree.Changes(ctx, commits)
 	return err
@@ -60,7 +59,8 @@ func (b *bisection) witnesses() []*Tested {
 }
 
 // infer gives a commit the verdict of a tested one, where nothing that differs
-// between the two can make another kernel; nil where there is no such one. It
+// between the two can make another kernel; nil where there is no such one. Where
+// all that could are Kconfig files, the configuration is made again. It
 // compares the two trees, whatever commits lie between them, by what the tested
 // one's build read. So one inference never rests on another.
 func (b *bisection) infer(ctx context.Context, c kernel.Commit, left int) (*Tested, error) {
@@ -76,8 +76,20 @@ func (b *bisection) infer(ctx context.Context, c kernel.Commit, left int) (*Test
 		if err != nil {
 			return nil, err
 		}
-		if _, _, matters := print.Matters(changes); matters {
+		rest, touched := kernel.WithoutKconfig(changes)
+		if _, _, matters := print.Matters(rest); matters {
 			continue
+		}
+		if touched {
+			b.Progress.Show("configuring %s", short(c.Hash))
+			equal, err := b.tree.SameConfig(ctx, same.Commit.Hash, c.Hash, b.vain.options)
+			b.Progress.Show("")
+			if err != nil {
+				return nil, err
+			}
+			if !equal {
+				return nil, nil // to be built, in the work tree as it is now
+			}
 		}
 		r := Tested{
 			Commit: c, Role: RoleStep, Verdict: same.Verdict, End: same.End, Exit: same.Exit,

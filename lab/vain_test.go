@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ const vainMakefile = `
 KCONFIG_CONFIG ?= .config
 allnoconfig:
 	@echo "# Automatically generated file; DO NOT EDIT." > $(KCONFIG_CONFIG)
+	@grep ^CONFIG Kconfig >> $(KCONFIG_CONFIG)
 bzImage:
 	@if grep -q broken kernel/audit.c hidden/hidden.c; then echo "kernel/audit.c:1: error: broken" >&2; exit 1; fi
 	@mkdir -p arch/x86/boot init
@@ -33,6 +35,7 @@ func newVainRepo(t *testing.T) *smallRepo {
 		}
 	}
 	r.write("Makefile", vainMakefile)
+	r.write("Kconfig", "CONFIG_AUDIT=y\n")
 	r.write("header.bin", string(smallHeader()))
 	r.change("first", "init/main.c", "kernel/audit.c", "include/audit.h", "hidden/hidden.c", "drivers/usb.c", "drivers/usb.h", "arch/arm/a.S")
 	return r
@@ -203,6 +206,37 @@ func TestBisectWeighsMerges(t *testing.T) {
 	// Inert: the page, and its merge.
 	if b.Inert != 2 || b.Range != 6 {
 		t.Errorf("%d of %d are inert", b.Inert, b.Range)
+	}
+}
+
+// Where Kconfig is touched the configuration is made again: the same one makes
+// the same kernel, another one is built.
+func TestBisectMakesTheConfigAgain(t *testing.T) {
+	r := newVainRepo(t)
+	kconfig := func(title, text string) {
+		t.Helper()
+		r.write("Kconfig", text)
+		r.change(title)
+	}
+	kconfig("help", "CONFIG_AUDIT=y\nhelp\n")
+	kconfig("more help", "CONFIG_AUDIT=y\nmore help\n")
+	kconfig("a symbol", "CONFIG_AUDIT=y\nCONFIG_NET=y\n")
+	kconfig("help again", "CONFIG_AUDIT=y\nCONFIG_NET=y\nhelp\n")
+	culprit := r.change("broken", "kernel/audit.c")
+	b, err := testLab(t).Bisect(t.Context(), r.options(r.commits[0], "main"))
+	if err != nil || b.Culprit == nil || b.Culprit.Hash != culprit {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	// The range of five is halved at the symbol, which is built, and the help
+	// after it has the same configuration.
+	got := map[string]bool{}
+	for _, x := range b.Tested {
+		if x.Role == RoleStep {
+			got[x.Commit.Title] = x.Unbuilt
+		}
+	}
+	if want := map[string]bool{"more help": true, "a symbol": false, "help again": true}; !maps.Equal(got, want) {
+		t.Errorf("unbuilt: %v, want %v", got, want)
 	}
 }
 

@@ -74,9 +74,8 @@ func BenchmarkBisect(b *testing.B) {
 		warm()
 		start = time.Now()
 		r.git("bisect", "start", "--no-checkout", r.bad, history.Good)
-		cmd := labCmd(home)
 		run := exec.Command("git", slices.Concat([]string{"bisect", "run", "lab", "run", "--repo", ".", "--commit", "BISECT_HEAD"}, trial)...)
-		run.Dir, run.Env = r.dir, append(cmd.Env, "PATH="+labDir+":"+os.Getenv("PATH"))
+		run.Dir, run.Env = r.dir, slices.Concat(labCmd(home).Env, []string{"PATH=" + labDir + ":" + os.Getenv("PATH")})
 		out, err := run.CombinedOutput()
 		gits := time.Since(start)
 		if err != nil || !bytes.Contains(out, []byte(r.culprit+" is the first bad commit")) {
