@@ -93,7 +93,7 @@ func (b *bisection) infer(ctx context.Context, c kernel.Commit, left int) (*Test
 		}
 		r := Tested{
 			Commit: c, Role: RoleStep, Verdict: same.Verdict, End: same.End, Exit: same.Exit,
-			Inferred: same.Commit.Hash, Unbuilt: true, Kernel: same.Kernel, Left: left,
+			Inferred: same.Commit.Hash, Unbuilt: true, Kernel: same.Kernel, Drift: same.Drift, Left: left,
 		}
 		return &r, nil
 	}
@@ -173,7 +173,9 @@ func (b *bisection) audit(ctx context.Context, commits []kernel.Commit) error {
 	if err != nil {
 		return err
 	}
-	b.Progress.Say("audit: building and booting %s that nothing was built of", plural(len(picked), "commit"))
+	if len(picked) == 0 {
+		b.Progress.Say("audit: no verdict was inferred, and none could have been")
+	}
 	for _, said := range picked {
 		b.Progress.Say("audit: %s, said to be the same binary as %s", name(said.Commit), short(said.Inferred))
 		seen, err := b.test(ctx, said.Commit, RoleAudit, 0)
