@@ -34,6 +34,7 @@ const (
 type pack struct {
 	*Lab
 	found    Bisection
+	from     *bisection // where the kernels come from
 	manifest bundle.Manifest
 	files    []bundle.File
 	good     Trial // the trials that tell the two kernels apart
@@ -49,7 +50,7 @@ func (l *Lab) WriteBundle(ctx context.Context, found Bisection, o BisectOptions,
 	l.Progress.Show("writing %s", path)
 	defer l.Progress.Show("")
 	p := &pack{Lab: l, found: found}
-	if err := p.gather(ctx, o.Spec); err != nil {
+	if err := p.gather(ctx, o); err != nil {
 		return fmt.Errorf("write bundle %s: %w", path, err)
 	}
 	out, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
@@ -66,22 +67,23 @@ func (l *Lab) WriteBundle(ctx context.Context, found Bisection, o BisectOptions,
 	return nil
 }
 
-func (p *pack) gather(ctx context.Context, s Spec) error {
+func (p *pack) gather(ctx context.Context, o BisectOptions) error {
+	s := o.Spec
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	tree, err := p.openTree(ctx, s.Kernel.Repo)
-	if err != nil {
+	p.from = &bisection{Lab: p.Lab, spec: s}
+	if err := p.from.open(ctx, o); err != nil {
 		return err
 	}
-	defer tree.Close()
+	defer p.from.close()
 	g, err := p.prepare(ctx, s, p.found.Images)
 	if err != nil {
 		return err
 	}
 	before := p.found.Good[0] // where no parent could be judged
 	if len(p.found.Parents) > 0 {
-		if before, err = tree.Resolve(ctx, p.found.Parents[0]); err != nil {
+		if before, err = p.from.resolve(ctx, p.found.Parents[0]); err != nil {
 			return err
 		}
 	}
@@ -94,24 +96,17 @@ func (p *pack) gather(ctx context.Context, s Spec) error {
 	if err := p.describe(ctx, s, g); err != nil {
 		return err
 	}
-	if err := p.kernel(ctx, tree, bundle.RoleGood, before, p.good, s); err != nil {
+	if err := p.kernel(ctx, g, bundle.RoleGood, before, p.good); err != nil {
 		return err
 	}
-	if err := p.kernel(ctx, tree, bundle.RoleBad, *p.found.Culprit, p.bad, s); err != nil {
+	if err := p.kernel(ctx, g, bundle.RoleBad, *p.found.Culprit, p.bad); err != nil {
 		return err
 	}
-	var initramfs bytes.Buffer
-	if err := g.initramfs(&initramfs, kernel.Kernel{}); err != nil {
-		return err
+	p.files = append(p.files, bundle.File{Name: memberDisk, Source: g.disk.Path, Gzip: true})
+	if p.from.pool != nil {
+		return p.tell(nil)
 	}
-	sum := sha256.Sum256(initramfs.Bytes())
-	for i := range p.manifest.Kernels {
-		p.manifest.Kernels[i].Initramfs = bundle.Initramfs{Member: memberInitramfs, Digest: "sha256:" + hex.EncodeToString(sum[:])}
-	}
-	p.files = append(p.files,
-		bundle.File{Name: memberDisk, Source: g.disk.Path, Gzip: true},
-		bundle.File{Name: memberInitramfs, Data: initramfs.Bytes()})
-	patch, err := tree.Show(ctx, p.found.Culprit.Hash)
+	patch, err := p.from.tree.Show(ctx, p.found.Culprit.Hash)
 	if err != nil {
 		return err
 	}
@@ -132,7 +127,7 @@ func (p *pack) describe(ctx context.Context, s Spec, g *guest) error {
 	m.Symptom = bundle.Symptom(s.Symptom)
 	m.Machine = bundle.Machine{
 		Accel: p.bad.Accel, QEMU: p.bad.QEMU, CPU: qemu.DefaultCPU, Memory: s.Machine.Memory, CPUs: s.Machine.CPUs,
-		Cmdline: s.Machine.Cmdline, Clock: s.Test.Epoch.UTC(), BootTimeout: bundle.Duration(s.Machine.BootTimeout),
+		Cmdline: s.Machine.Cmdline, Modules: s.Kernel.Modules, Clock: s.Test.Epoch.UTC(), BootTimeout: bundle.Duration(s.Machine.BootTimeout),
 	}
 	for _, i := range g.images {
 		i.Reference = publicReference(i.Reference)
@@ -141,17 +136,23 @@ func (p *pack) describe(ctx context.Context, s Spec, g *guest) error {
 	m.Disk = bundle.Disk{Member: memberDisk, Digest: digest, Size: g.disk.Size, Free: s.Free}
 	c := p.found.Culprit
 	m.Culprit = &bundle.Culprit{Commit: c.Hash, Title: c.Title, Author: c.Author, Date: c.Date, Patch: memberPatch}
+	if bad := p.found.FirstBad(); bad != nil {
+		m.Culprit = &bundle.Culprit{Package: bad.inBundle(), Title: c.Title}
+	}
 	m.Host = host()
 	return nil
 }
 
 // kernel adds the kernel that a trial was made with, and how it was built.
-func (p *pack) kernel(ctx context.Context, tree *kernel.Tree, role string, c kernel.Commit, tried Trial, s Spec) error {
-	t, err := p.build(ctx, tree, c, s)
+func (p *pack) kernel(ctx context.Context, g *guest, role string, c kernel.Commit, tried Trial) error {
+	t, err := p.from.candidate(ctx, c)
 	if err != nil {
 		return err
 	}
 	k := bundle.Kernel{Role: role, Commit: c.Hash, Title: c.Title, Release: t.Kernel.Release, Compiler: t.Kernel.Compiler}
+	if made := p.found.kernel(c.Hash); made != nil {
+		k.Commit, k.Package = "", made.inBundle()
+	}
 	if t.Failure != nil {
 		return fmt.Errorf("%s does not build any more: %s", short(c.Hash), t.Detail)
 	}
@@ -178,8 +179,28 @@ func (p *pack) kernel(ctx context.Context, tree *kernel.Tree, role string, c ker
 		k.Log = path.Join(dir, "build.log")
 		p.files = append(p.files, bundle.File{Name: k.Log, Data: p.scrub(data)})
 	}
+	if k.Initramfs, err = p.initramfs(g, role, t.Kernel); err != nil {
+		return err
+	}
 	p.manifest.Kernels = append(p.manifest.Kernels, k)
 	return nil
+}
+
+// initramfs adds a kernel's. Those of kernels without modules are one.
+func (p *pack) initramfs(g *guest, role string, k kernel.Kernel) (bundle.Initramfs, error) {
+	var b bytes.Buffer
+	if err := g.initramfs(&b, k); err != nil {
+		return bundle.Initramfs{}, err
+	}
+	sum := sha256.Sum256(b.Bytes())
+	i := bundle.Initramfs{Member: memberInitramfs, Digest: "sha256:" + hex.EncodeToString(sum[:])}
+	if len(k.Modules) > 0 {
+		i.Member = path.Join("kernels", role, "initramfs")
+	}
+	if !slices.ContainsFunc(p.files, func(f bundle.File) bool { return f.Name == i.Member }) {
+		p.files = append(p.files, bundle.File{Name: i.Member, Data: b.Bytes()})
+	}
+	return i, nil
 }
 
 // scrub takes the places of this machine out of a text.
@@ -240,6 +261,14 @@ func (p *pack) run(role, commit string) (Trial, error) {
 func (p *pack) tell(patch []byte) error {
 	answer := p.found
 	answer.Dir, answer.Images = "", p.manifest.Images
+	answer.Kernels = slices.Clone(answer.Kernels)
+	for i := range answer.Kernels { // without the folders of this machine
+		ref := publicReference(answer.Kernels[i].Reference)
+		if !isImageReference(ref) {
+			ref = filepath.Base(ref)
+		}
+		answer.Kernels[i].Reference = ref
+	}
 	result, err := json.MarshalIndent(answer, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode result: %w", err)
@@ -263,13 +292,15 @@ func (p *pack) tell(patch []byte) error {
 	text := report.Text(p.manifest, report.Evidence{
 		Good:  report.Output{Stdout: p.good.Result.Stdout, Stderr: p.good.Result.Stderr, Syslog: p.good.Result.Syslog},
 		Bad:   report.Output{Stdout: p.bad.Result.Stdout, Stderr: p.bad.Result.Stderr, Syslog: p.bad.Result.Syslog},
-		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, Range: answer.Range,
+		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, Range: answer.Range, Next: answer.Next(),
 	})
+	if p.found.Log != "" {
+		p.files = append(p.files, bundle.File{Name: "bisect/bisect.log", Data: []byte(p.found.Log)})
+	}
 	p.files = append(p.files,
 		bundle.File{Name: "REPORT.txt", Data: text},
 		bundle.File{Name: "result.json", Data: append(result, '\n')},
 		bundle.File{Name: "reproduce.sh", Data: script, Executable: true},
-		bundle.File{Name: "bisect/bisect.log", Data: []byte(p.found.Log)},
 		bundle.File{Name: "bisect/tested.jsonl", Data: journal.Bytes()})
 	return nil
 }

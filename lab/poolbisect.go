@@ -12,6 +12,7 @@ import (
 
 	"lab/kernel"
 	"lab/kernel/kconfig"
+	"lab/lab/bundle"
 )
 
 // A pool is the ready-made kernels that a bisect works on. The bisect knows
@@ -161,6 +162,11 @@ func (b *Bisection) FirstBad() *Package {
 		return nil
 	}
 	return b.kernel(b.Culprit.Hash)
+}
+
+// inBundle is the package as a bundle has it.
+func (p Package) inBundle() *bundle.Package {
+	return &bundle.Package{Name: p.Name, Version: p.Version, Digest: p.Digest}
 }
 
 // LastGood is the kernel before the culprit.

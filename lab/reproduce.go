@@ -235,6 +235,9 @@ func exitOf(t Trial) int {
 }
 
 func kernelName(k bundle.Kernel) string {
+	if k.Package != nil {
+		return fmt.Sprintf("%s of %s", k.Release, k.Title)
+	}
 	if k.Commit == "" {
 		return k.Release
 	}

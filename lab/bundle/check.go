@@ -32,6 +32,7 @@ var (
 	isPlatform  = regexp.MustCompile(`^linux/[a-z0-9]{1,16}(/[a-z0-9]{1,8})?$`)
 	isCPU       = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9_.,=+-]{0,127})?$`)
 	isCmdline   = regexp.MustCompile(`^[ -~]*$`)
+	isModule    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	isWord      = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 )
 
@@ -47,7 +48,11 @@ func (m *Manifest) check() error {
 	c.kernels(m)
 	c.runs(m)
 	if k := m.Culprit; k != nil {
-		c.matches("culprit.commit", k.Commit, isCommit)
+		if k.Package == nil {
+			c.matches("culprit.commit", k.Commit, isCommit)
+		} else {
+			c.ofPackage("culprit", k.Commit, k.Package)
+		}
 		if k.Patch != "" {
 			c.member("culprit.patch", k.Patch)
 		}
@@ -116,6 +121,9 @@ func (c *checker) fields(m *Manifest) {
 	c.between("machine.cmdline", int64(len(m.Machine.Cmdline)), 0, maxCmdline)
 	c.between("machine.clock", int64(m.Machine.Clock.Year()), 1970, 2099)
 	c.that(m.Machine.Clock.Location() == time.UTC, "machine.clock", "is not in UTC")
+	for i, name := range m.Machine.Modules {
+		c.matches(fmt.Sprintf("machine.modules[%d]", i), name, isModule)
+	}
 	boot := time.Duration(m.Machine.BootTimeout)
 	c.that(boot > 0 && boot <= 24*time.Hour, "machine.boot_timeout", "%s is not between 0 and a day", boot)
 
@@ -159,6 +167,13 @@ func (c *checker) disk(d Disk) {
 	c.between("disk.free", d.Free, 0, maxDisk)
 }
 
+// ofPackage checks what a kernel that does not come from git came in.
+func (c *checker) ofPackage(field, commit string, p *Package) {
+	c.that(commit == "", field+".commit", "%.60q, yet it comes in a package", commit)
+	c.that(p.Name != "", field+".package.name", "there is none")
+	c.digest(field+".package.digest", p.Digest)
+}
+
 func (c *checker) kernels(m *Manifest) {
 	seen := make(map[string]bool)
 	for i, k := range m.Kernels {
@@ -168,6 +183,9 @@ func (c *checker) kernels(m *Manifest) {
 		seen[k.Role] = true
 		if k.Commit != "" {
 			c.matches(field+".commit", k.Commit, isCommit)
+		}
+		if k.Package != nil {
+			c.ofPackage(field, k.Commit, k.Package)
 		}
 		// A kernel that does not build is bad when that is what was hunted.
 		if k.Image != "" || m.Symptom.Kind != "build" {
@@ -294,12 +312,18 @@ func (m *Manifest) texts() []text {
 	for i := range m.Kernels {
 		k, field := &m.Kernels[i], fmt.Sprintf("kernels[%d]", i)
 		t = append(t, text{field + ".title", &k.Title}, text{field + ".release", &k.Release}, text{field + ".compiler", &k.Compiler})
+		if k.Package != nil {
+			t = append(t, text{field + ".package.name", &k.Package.Name}, text{field + ".package.version", &k.Package.Version})
+		}
 	}
 	for i := range m.Runs {
 		t = append(t, text{fmt.Sprintf("runs[%d].reason", i), &m.Runs[i].Reason})
 	}
 	if m.Culprit != nil {
 		t = append(t, text{"culprit.title", &m.Culprit.Title}, text{"culprit.author", &m.Culprit.Author})
+		if p := m.Culprit.Package; p != nil {
+			t = append(t, text{"culprit.package.name", &p.Name}, text{"culprit.package.version", &p.Version})
+		}
 	}
 	return t
 }

@@ -224,6 +224,14 @@ func hostiles(t testing.TB) []hostile {
 	manifest("run of no kernel", `runs[1].role: there is no "parent" kernel`, func(m *Manifest) { m.Runs[1].Role = RoleParent })
 	manifest("verdict", "runs[0].verdict: ", func(m *Manifest) { m.Runs[0].Verdict = "perfect" })
 	manifest("patch elsewhere", `culprit.patch: there is no member "x"`, func(m *Manifest) { m.Culprit.Patch = "x" })
+	manifest("package without a digest", `culprit.package.digest: "x" is not sha256`, func(m *Manifest) { m.Culprit.Commit, m.Culprit.Package = "", &Package{Name: "linux", Digest: "x"} })
+	manifest("package of a commit", `kernels[0].commit: `, func(m *Manifest) {
+		m.Kernels[0].Package = &Package{Name: "linux", Digest: "sha256:" + strings.Repeat("a", 64)}
+	})
+	manifest("package's version", "kernels[0].package.version: ", func(m *Manifest) {
+		m.Kernels[0].Commit, m.Kernels[0].Package = "", &Package{Name: "linux", Version: "1\x1b[31m", Digest: "sha256:" + strings.Repeat("a", 64)}
+	})
+	manifest("module", `machine.modules[0]: "../x"`, func(m *Manifest) { m.Machine.Modules = []string{"../x"} })
 	manifest("author", "culprit.author: ", func(m *Manifest) { m.Culprit.Author = strings.Repeat("x", 5000) })
 
 	// Other texts of the same manifest.

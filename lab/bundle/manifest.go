@@ -61,8 +61,9 @@ type Machine struct {
 	CPU         string    `json:"cpu"`    // QEMU's name of the model; empty is QEMU's default
 	Memory      int       `json:"memory"` // MiB
 	CPUs        int       `json:"cpus"`
-	Cmdline     string    `json:"cmdline"` // added to the kernel command line
-	Clock       time.Time `json:"clock"`   // the guest's clock at power on, UTC
+	Cmdline     string    `json:"cmdline"`           // added to the kernel command line
+	Modules     []string  `json:"modules,omitempty"` // asked for by name; they are in the kernels' initramfs
+	Clock       time.Time `json:"clock"`             // the guest's clock at power on, UTC
 	BootTimeout Duration  `json:"boot_timeout"`
 }
 
@@ -119,6 +120,7 @@ const (
 type Kernel struct {
 	Role      string    `json:"role"`
 	Commit    string    `json:"commit"` // empty when it does not come from git
+	Package   *Package  `json:"package,omitempty"`
 	Title     string    `json:"title"`
 	Release   string    `json:"release"`
 	Compiler  string    `json:"compiler"`
@@ -127,6 +129,13 @@ type Kernel struct {
 	Config    string    `json:"config"`
 	Log       string    `json:"log"`
 	Initramfs Initramfs `json:"initramfs"`
+}
+
+// Package is what a ready-made kernel came in. Its title is its name and version.
+type Package struct {
+	Name    string `json:"name"`
+	Version string `json:"version"` // may be empty
+	Digest  string `json:"digest"`  // sha256:… of the package
 }
 
 // Run is one boot of one kernel with the test.
@@ -139,13 +148,15 @@ type Run struct {
 	Dir     string `json:"dir"`  // the folder of its members: runs/good-1
 }
 
-// Culprit is the first bad commit.
+// Culprit is the first bad commit, or the first bad one of ready-made kernels:
+// then Package is set, and of the rest only Title.
 type Culprit struct {
-	Commit string    `json:"commit"`
-	Title  string    `json:"title"`
-	Author string    `json:"author"`
-	Date   time.Time `json:"date"`
-	Patch  string    `json:"patch"` // member
+	Commit  string    `json:"commit"`
+	Package *Package  `json:"package,omitempty"`
+	Title   string    `json:"title"`
+	Author  string    `json:"author"`
+	Date    time.Time `json:"date"`
+	Patch   string    `json:"patch"` // member
 }
 
 // Host is the machine that made the bundle. Nothing in it names a person, a

@@ -62,6 +62,14 @@ func Write(ctx context.Context, w io.Writer, m Manifest, files []File) error {
 	return t.err
 }
 
+func clonePackage(p *Package) *Package {
+	if p == nil {
+		return nil
+	}
+	clone := *p
+	return &clone
+}
+
 // describe gives the manifest as it will be written, from a first reading of
 // all files.
 func describe(ctx context.Context, m Manifest, files []File) (Manifest, error) {
@@ -73,7 +81,11 @@ func describe(ctx context.Context, m Manifest, files []File) (Manifest, error) {
 	if m.Culprit != nil {
 		culprit := *m.Culprit
 		culprit.Date = culprit.Date.UTC()
+		culprit.Package = clonePackage(culprit.Package)
 		m.Culprit = &culprit
+	}
+	for i := range m.Kernels {
+		m.Kernels[i].Package = clonePackage(m.Kernels[i].Package)
 	}
 	for _, t := range m.texts() {
 		*t.value = plain(*t.value)

@@ -79,11 +79,8 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 				return usagef("--kernels and --%s exclude each other: ready-made kernels are built already", name)
 			}
 		}
-		switch {
-		case s.Symptom.Kind == lab.SymptomBuild:
+		if s.Symptom.Kind == lab.SymptomBuild {
 			return usagef("--symptom build goes with --repo: ready-made kernels are built already")
-		case c.String("bundle") != "":
-			return usagef("--bundle goes with --repo: a bundle tells of a commit; all that was seen of ready-made kernels stays in --dir")
 		}
 		return nil
 	}

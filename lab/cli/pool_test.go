@@ -71,7 +71,11 @@ func TestBisectPackages(t *testing.T) {
 
 	plain := append([]string{}, args[:len(args)-5]...)
 	plain = append(plain, args[len(args)-4:]...)
-	answer, _ := runLab(t, home, ExitGood, plain...)
+	bundle := filepath.Join(t.TempDir(), "bundle.tar")
+	answer, _ := runLab(t, home, ExitGood, append([]string{"bisect", "--bundle", bundle}, plain[1:]...)...)
+	if stdout, _ := runLab(t, home, ExitGood, "reproduce", bundle); !strings.Contains(stdout, k.Release+" of linux-image-test 6.1-7: bad") || !strings.HasSuffix(stdout, "\nsame\n") {
+		t.Errorf("lab reproduce says %s", stdout)
+	}
 	for _, want := range []string{"linux-image-test 6.1-7 is the first bad kernel\n", "last good: linux-image-test 6.1-6", "both kernels are based on Linux v6.1:", "4 boots, 9 kernels in the range"} {
 		if !strings.Contains(answer, want) {
 			t.Errorf("lab bisect says %s\nwithout %q", answer, want)

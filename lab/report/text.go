@@ -13,11 +13,12 @@ import (
 // Evidence is what the manifest of a bundle does not hold and a report quotes.
 type Evidence struct {
 	Good, Bad Output
-	Patch     []byte // git show of the culprit
-	Log       string // git bisect log
-	Tests     int    // commits tested
-	Inferred  int    // those of them that were not built, because they change nothing that is compiled
-	Range     int    // commits that could be the first bad one at the start
+	Patch     []byte   // git show of the culprit
+	Log       string   // git bisect log
+	Tests     int      // commits tested
+	Inferred  int      // those of them that were not built, because they change nothing that is compiled
+	Next      []string // of ready-made kernels: where to look on
+	Range     int      // commits that could be the first bad one at the start
 }
 
 // Output is what one run of the test wrote.
@@ -44,15 +45,19 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 	}
 	p("Subject: [REGRESSION] %s: a container test fails", title)
 	p("")
-	p("Since commit %s (%q) a container test fails:", abbreviate(bad.Commit), bad.Title)
-	p("%s. With its parent %s it is %s: %s.", badRun.Reason, abbreviate(good.Commit), goodRun.Verdict, goodRun.Reason)
-	p("")
-	p("last good:  %s  %s", good.Commit, good.Title)
-	p("first bad:  %s  %s", bad.Commit, bad.Title)
-	if c := m.Culprit; c != nil {
-		p("author:     %s, %s", c.Author, c.Date.UTC().Format(time.DateOnly))
+	if bad.Package != nil {
+		packages(&b, m, e)
+	} else {
+		p("Since commit %s (%q) a container test fails:", abbreviate(bad.Commit), bad.Title)
+		p("%s. With its parent %s it is %s: %s.", badRun.Reason, abbreviate(good.Commit), goodRun.Verdict, goodRun.Reason)
 		p("")
-		p("#regzbot introduced: %s", c.Commit)
+		p("last good:  %s  %s", good.Commit, good.Title)
+		p("first bad:  %s  %s", bad.Commit, bad.Title)
+		if c := m.Culprit; c != nil {
+			p("author:     %s, %s", c.Author, c.Date.UTC().Format(time.DateOnly))
+			p("")
+			p("#regzbot introduced: %s", c.Commit)
+		}
 	}
 	p("")
 	p("THE TEST")
@@ -66,7 +71,12 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 	section(&b, "bad", badRun, e.Bad)
 	p("THE MACHINE")
 	p("  QEMU %s, %s, %d CPU, %d MiB, %s", m.Machine.QEMU, m.Machine.Accel, m.Machine.CPUs, m.Machine.Memory, m.Platform)
-	p("  kernels built with %s; configs and logs in kernels/", bad.Compiler)
+	if bad.Package == nil {
+		p("  kernels built with %s; configs and logs in kernels/", bad.Compiler)
+	}
+	if len(m.Machine.Modules) > 0 {
+		p("  modules loaded before the test: %s, and what they rest on", strings.Join(m.Machine.Modules, ", "))
+	}
 	if m.Machine.Cmdline != "" {
 		p("  kernel command line: %s", m.Machine.Cmdline)
 	}
@@ -85,7 +95,7 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 		indent(&b, []byte(e.Log), 200)
 		p("")
 	}
-	if m.Culprit != nil {
+	if m.Culprit != nil && m.Culprit.Package == nil {
 		p("PROPOSED TRAILERS")
 		p("  Fixes: %s (%q)", abbreviate(m.Culprit.Commit), m.Culprit.Title)
 		p("  Reported-by: your name <your address>")
@@ -96,6 +106,33 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 		indent(&b, e.Patch, 400)
 	}
 	return cut(b.Bytes())
+}
+
+// packages tells of ready-made kernels, which a commit is yet to be found
+// between.
+func packages(b *bytes.Buffer, m bundle.Manifest, e Evidence) {
+	good, _ := m.Kernel(bundle.RoleGood)
+	bad, _ := m.Kernel(bundle.RoleBad)
+	goodRun, _ := m.Run(bundle.RoleGood)
+	badRun, _ := m.Run(bundle.RoleBad)
+	fmt.Fprintf(b, "With the kernel %s a container test fails:\n", bad.Title)
+	fmt.Fprintf(b, "%s. With %s it is %s: %s.\n\n", badRun.Reason, good.Title, goodRun.Verdict, goodRun.Reason)
+	for _, k := range []struct {
+		label string
+		bundle.Kernel
+	}{{"last good", good}, {"first bad", bad}} {
+		fmt.Fprintf(b, "%s:  %s (Linux %s)\n", k.label, k.Title, k.Release)
+		if k.Package != nil {
+			fmt.Fprintf(b, "            package %s\n", k.Package.Digest)
+		}
+	}
+	fmt.Fprintf(b, "\nfound in %d tests of %d kernels\n", e.Tests, e.Range+1)
+	if len(e.Next) > 0 {
+		fmt.Fprintf(b, "\nWHAT TO DO NEXT\n")
+		for _, line := range e.Next {
+			fmt.Fprintf(b, "  - %s\n", line)
+		}
+	}
 }
 
 // cut ends a report that is too long behind a whole line.

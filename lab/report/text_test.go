@@ -63,6 +63,29 @@ func TestText(t *testing.T) {
 	}
 }
 
+// TestTextOfPackages wants nothing said of commits where ready-made kernels
+// were bisected.
+func TestTextOfPackages(t *testing.T) {
+	m, e := example()
+	for i, version := range []string{"6.1-1", "6.1-2"} {
+		m.Kernels[i].Commit, m.Kernels[i].Title, m.Kernels[i].Package = "", "linux "+version, &bundle.Package{Name: "linux", Version: version, Digest: "sha256:" + version}
+	}
+	m.Culprit = &bundle.Culprit{Title: m.Kernels[1].Title, Package: m.Kernels[1].Package}
+	m.Machine.Modules = []string{"dummy"}
+	e.Patch, e.Log, e.Next = nil, "", []string{"read on"}
+	got := string(Text(m, e))
+	for _, want := range []string{"With the kernel linux 6.1-2 a container test fails", "With linux 6.1-1 it is good", "package sha256:6.1-2", "9 tests of 25 kernels", "  - read on\n", "modules loaded before the test: dummy"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("without %q:\n%s", want, got)
+		}
+	}
+	for _, not := range []string{"commit", "regzbot", "Fixes:", "author"} {
+		if strings.Contains(got, not) {
+			t.Errorf("with %q:\n%s", not, got)
+		}
+	}
+}
+
 // TestTextIsBoundedAndPlain feeds output that is large and hostile.
 func TestTextIsBoundedAndPlain(t *testing.T) {
 	m, e := example()
