@@ -383,7 +383,7 @@ func (b *bisection) end() error {
 	if n := len(b.journal.records); n > 0 && b.journal.records[n-1].Event == "end" {
 		return nil
 	}
-	r := record{Event: "end"}
+	r := record{Event: "end", Unclear: b.result.Unclear}
 	if b.result.Culprit != nil {
 		r.Culprit = b.result.Culprit.Hash
 	}

@@ -32,6 +32,7 @@ type record struct {
 	// end
 	Culprit  string   `json:"culprit,omitempty"`
 	Suspects []string `json:"suspects,omitempty"`
+	Unclear  string   `json:"unclear,omitempty"`
 }
 
 // A journal is a bisect's memory: journal.jsonl in a folder of its own, one

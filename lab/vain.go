@@ -166,35 +166,46 @@ func (b *bisection) inert(hash string) bool {
 // verdicts the search rests on come first, then others of the range, both spread
 // over it. One that is not as was said takes the answer back.
 func (b *bisection) audit(ctx context.Context, commits []kernel.Commit) error {
-	if err := b.checkConfirmed(); err != nil || b.audits <= 0 {
-		return err
+	if b.tree == nil {
+		return nil
 	}
-	picked, err := b.auditees(ctx, commits)
-	if err != nil {
-		return err
-	}
-	if len(picked) == 0 {
-		b.Progress.Say("audit: no verdict was inferred, and none could have been")
-	}
-	for _, said := range picked {
-		b.Progress.Say("audit: %s, said to be the same binary as %s", name(said.Commit), short(said.Inferred))
-		seen, err := b.test(ctx, said.Commit, RoleAudit, 0)
+	if b.audits > 0 {
+		picked, err := b.auditees(ctx, commits)
 		if err != nil {
 			return err
 		}
-		b.compare(said, seen)
+		if len(picked) == 0 {
+			b.Progress.Say("audit: no verdict was inferred, and none could have been")
+		}
+		for _, said := range picked {
+			b.Progress.Say("audit: %s, said to be the same binary as %s", name(said.Commit), short(said.Inferred))
+			if _, err := b.test(ctx, said.Commit, RoleAudit, 0); err != nil {
+				return err
+			}
+		}
 	}
-	return nil
+	return b.compareAll(ctx)
 }
 
-// checkConfirmed compares the confirmations, which are always built and booted,
-// with what was inferred of the same commits.
-func (b *bisection) checkConfirmed() error {
+// compareAll compares what was inferred of a commit with what was seen of it
+// later: by the confirmations, which are always built and booted, and by audits,
+// those of an earlier run included.
+func (b *bisection) compareAll(ctx context.Context) error {
 	for _, r := range b.journal.records {
-		if r.Tested == nil || r.Tested.Role != RoleConfirm {
+		if r.Tested == nil || own(r.Tested.Role) == "" {
 			continue
 		}
-		if said := b.journal.tested(r.Tested.Commit.Hash, RoleStep); said != nil && said.Unbuilt {
+		said := b.journal.tested(r.Tested.Commit.Hash, RoleStep)
+		if said != nil && !said.Unbuilt {
+			continue
+		}
+		if said == nil && r.Tested.Role == RoleAudit {
+			var err error
+			if said, err = b.infer(ctx, r.Tested.Commit, 0); err != nil {
+				return err
+			}
+		}
+		if said != nil {
 			b.compare(*said, *r.Tested)
 		}
 	}

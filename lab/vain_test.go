@@ -181,6 +181,15 @@ func TestBisectSeesThatTheRuleIsWrong(t *testing.T) {
 			if b.Culprit != nil || !strings.Contains(b.Unclear, "is not as was inferred: it does not build") || !strings.Contains(said.String(), "CONTRADICTION: ") {
 				t.Errorf("culprit %+v, unclear %q\n%s", b.Culprit, b.Unclear, said.String())
 			}
+			// It is on record: asked again, without an audit, the answer stays away.
+			journal, err := os.ReadFile(filepath.Join(o.Dir, "journal.jsonl"))
+			if err != nil || !strings.Contains(string(journal), `"unclear":"`) {
+				t.Errorf("the journal does not tell: %v\n%s", err, journal)
+			}
+			o.Audit = 0
+			if b, err = l.Bisect(t.Context(), o); err != nil || b.Culprit != nil || !strings.Contains(b.Unclear, "is not as was inferred") {
+				t.Errorf("again: culprit %+v, unclear %q, %v", b.Culprit, b.Unclear, err)
+			}
 		})
 	}
 }
