@@ -168,6 +168,28 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// A module that was asked for and did not load leaves nothing to judge.
+func TestCheckModules(t *testing.T) {
+	const note = "load module /lib/modules/kvm_intel.ko: operation not supported"
+	for _, test := range []struct {
+		end     End
+		modules []string
+		want    End
+	}{
+		{EndTest, []string{"overlay", "kvm-intel"}, EndSetup},
+		{EndTest, []string{"kvm"}, EndTest},
+		{EndTest, nil, EndTest},
+		{EndCrash, []string{"kvm-intel"}, EndCrash},
+	} {
+		trial := Trial{End: test.end}
+		trial.Result.Notes = []string{"the kernel lacks x", note}
+		checkModules(test.modules, &trial)
+		if trial.End != test.want || (trial.Detail == note) != (test.want == EndSetup) {
+			t.Errorf("%s, %v: %s, %q", test.end, test.modules, trial.End, trial.Detail)
+		}
+	}
+}
+
 func FuzzList(f *testing.F) {
 	f.Add("# comment\n\na b.deb # one\r\n/c\noci:layout:tag\n")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -62,3 +62,19 @@ func (l *Lab) imageKernel(ctx context.Context, s Spec, pin string, m kernel.Modu
 	k, err := kernel.FromTar(ctx, l.Cache, publicReference(img.Pin.Reference), img.Pin.Digest, m, flatten(img, s.Limits))
 	return k, img.Pin, err
 }
+
+// checkModules ends the trial where a module that was asked for did not load:
+// what the test says then is not of the kernel but of the module's absence. The
+// agent's note says why.
+func checkModules(names []string, t *Trial) {
+	if t.End != EndTest {
+		return
+	}
+	for _, note := range t.Result.Notes {
+		for _, name := range names {
+			if strings.HasPrefix(note, "load module /lib/modules/"+strings.ReplaceAll(name, "-", "_")+".ko: ") {
+				t.End, t.Detail = EndSetup, oneLine(note)
+			}
+		}
+	}
+}

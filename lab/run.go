@@ -175,6 +175,7 @@ func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
 	l.Progress.Show("booting %s", t.Kernel.Release)
 	defer l.Progress.Show("")
 	before := *t
+	defer checkModules(s.Kernel.Modules, t)
 	if err := boot(ctx, m, s.Machine.BootTimeout, s.Test.Timeout, t); err != nil || accel.Name != "kvm" || accel.Proof == qemu.ProofLinux {
 		return err
 	}

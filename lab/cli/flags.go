@@ -44,7 +44,7 @@ func kernelFlags() []cli.Flag {
 
 // moduleFlag goes with kernels that are ready made.
 func moduleFlag(category string) cli.Flag {
-	return &cli.StringSliceFlag{Name: "module", Usage: "take the module `NAME` from the kernel's package, with all it depends on, and load it before the test; may be repeated", Category: category}
+	return &cli.StringSliceFlag{Name: "module", Usage: "take the module `NAME` from the kernel's package, with all it depends on, and load it before the test, which is skipped where it does not load; may be repeated", Category: category}
 }
 
 func imageFlags() []cli.Flag {
