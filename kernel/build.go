@@ -95,6 +95,7 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (Kernel, 
 		_, f, err = publishEntry(w.out(), dir, made, nil, f)
 		return Kernel{}, f, false, err
 	}
+	k.Commit, k.Source = hash, "commit "+hash
 	k, _, err = publishEntry(w.out(), dir, made, &k, nil)
 	return k, nil, false, err
 }

@@ -40,7 +40,13 @@ func cacheKey(made []string) string {
 // loadEntry reads an entry back and checks every file of it. Whatever is wrong
 // with it, from not being there to a flipped bit, makes it false: it is then
 // made again.
+//
+// The kernel holds its entry for as long as it is reachable: see holdEntry.
 func loadEntry(dir string) (Kernel, *Failure, bool) {
+	held, ok := holdEntry(dir)
+	if !ok {
+		return Kernel{}, nil, false
+	}
 	data, err := os.ReadFile(filepath.Join(dir, "meta.json"))
 	if err != nil {
 		return Kernel{}, nil, false
@@ -67,7 +73,9 @@ func loadEntry(dir string) (Kernel, *Failure, bool) {
 		}
 		return Kernel{}, e.Failure, true
 	}
-	return e.Kernel.mapPaths(absolute), nil, true
+	k := e.Kernel.mapPaths(absolute)
+	k.held = held
+	return k, nil, true
 }
 
 // publishEntry completes the entry in tmp, where the kernel's files or the

@@ -36,6 +36,8 @@ type Kernel struct {
 	Footprint string   `json:"footprint,omitempty"`  // which source files the build read: see [Footprint]
 	Compiler  string   `json:"compiler,omitempty"`   // first line of the compiler's version
 	Missing   []string `json:"missing,omitempty"`    // what was asked of the configuration and did not survive
+
+	held *os.File // keeps the cache from freeing it; nil where it did not come from there
 }
 
 // Lacks names, in plain words, what lab's guest needs and this kernel does not

@@ -37,7 +37,7 @@ func (l *Lab) fragment(ctx context.Context, name string) (kconfig.Fragment, erro
 // Configure resolves the kernel's config fragments at its commit, as a build
 // would, and compiles nothing.
 func (l *Lab) Configure(ctx context.Context, k KernelSpec) (kernel.Resolution, *kernel.Failure, error) {
-	fragments, err := l.fragments(ctx, k)
+	o, err := l.buildOptions(ctx, k)
 	if err != nil {
 		return kernel.Resolution{}, nil, err
 	}
@@ -48,9 +48,10 @@ func (l *Lab) Configure(ctx context.Context, k KernelSpec) (kernel.Resolution, *
 	defer tree.Close()
 	defer l.Progress.Show("")
 	l.Progress.Show("configuring %s", k.Commit)
-	return tree.Configure(ctx, k.Commit, kernel.BuildOptions{Fragments: fragments, Progress: func(line string, _, _ int) {
+	o.Progress = func(line string, _, _ int) {
 		if strings.HasPrefix(line, "waiting") {
 			l.Progress.Show("%s", line)
 		}
-	}})
+	}
+	return tree.Configure(ctx, k.Commit, o)
 }

@@ -87,10 +87,7 @@ func (l *Lab) openTree(ctx context.Context, repo string) (*kernel.Tree, error) {
 	l.Progress.Show("opening %s", repo)
 	defer l.Progress.Show("")
 	if kernel.IsURL(repo) {
-		dir, err := kernel.Clone(ctx, l.Cache, repo, kernel.CloneOptions{
-			Progress: func(line string) { l.Progress.Show("getting the repository: %s", line) },
-			Notice:   func(text string) { l.Progress.Say("%s", text) },
-		})
+		dir, err := l.clone(ctx, repo)
 		if err != nil {
 			return nil, err
 		}
@@ -103,6 +100,14 @@ func (l *Lab) openTree(ctx context.Context, repo string) (*kernel.Tree, error) {
 func (l *Lab) buildOptions(ctx context.Context, s KernelSpec) (kernel.BuildOptions, error) {
 	fragments, err := l.fragments(ctx, s)
 	return kernel.BuildOptions{Fragments: fragments, Jobs: s.Jobs}, err
+}
+
+// clone keeps a clone of what is at a URL, and gives its folder.
+func (l *Lab) clone(ctx context.Context, url string) (string, error) {
+	return kernel.Clone(ctx, l.Cache, url, kernel.CloneOptions{
+		Progress: func(line string) { l.Progress.Show("getting the repository: %s", line) },
+		Notice:   func(text string) { l.Progress.Say("%s", text) },
+	})
 }
 
 // build makes a commit's kernel. The trial it gives ended in EndBuild where

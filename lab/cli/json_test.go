@@ -68,6 +68,10 @@ func TestJSON(t *testing.T) {
 			Resolution: kernel.Resolution{Commit: commit.Hash, Lost: []kconfig.Difference{{Symbol: "AUDIT", Requested: "y", Why: "it depends on NET, and NET is not set"}}},
 			Path:       "lab.config", Lacks: []string{"CONFIG_PCI is not set: the guest's devices sit on PCI"},
 		},
+		"kernel-build": lab.Build{Commit: commit, Kernel: trial.Kernel, Cached: true, Build: time.Second, Verify: &kernel.Verification{Image: "sha256:aa", Vmlinux: "sha256:bb", Differs: "vmlinux: byte 4096, in section .text"}},
+		"kernel-gc": kernel.Freed{Size: 2048, Kept: 4096, InUse: []string{"/c/kernels/bb"}, Trees: []string{"/c/trees/aa"}, Kernels: []kernel.Cached{
+			{Dir: "/c/kernels/aa", Size: 2048, Release: "6.1.0", Commit: commit.Hash, Source: "commit " + commit.Hash, Config: "container", Made: day, Used: day},
+		}},
 		"image-ls": newFileJSON("app:/odd\xff", &disk.Stat{
 			Mode: disk.TypeChar | 0o4755, UID: 1, GID: 2, Mtime: day, Links: 1, Inode: 12, Major: 1, Minor: 3,
 		}, map[string]string{"user.a": "1", "user.\xff": ""}),

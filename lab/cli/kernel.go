@@ -7,7 +7,7 @@ func kernelCommand() *cli.Command {
 		Name:  "kernel",
 		Usage: "configure, build, check and keep kernels",
 		Subcommands: []*cli.Command{
-			kernelCheckCommand(), kernelConfigCommand(),
+			kernelConfigCommand(), kernelBuildCommand(), kernelCheckCommand(), kernelLsCommand(), kernelGCCommand(),
 		},
 	}
 }

@@ -71,6 +71,10 @@ func commitFlags() []cli.Flag {
 	return flags
 }
 
+func jobsFlag() cli.Flag {
+	return &cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "run `N` compilers at a time", DefaultText: "one for each core", Category: catKernel}
+}
+
 func commitSpec(c *cli.Context) lab.KernelSpec {
 	return lab.KernelSpec{Repo: c.String("repo"), Commit: c.String("commit"), Config: c.StringSlice("config"), Jobs: c.Int("jobs")}
 }

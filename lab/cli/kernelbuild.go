@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"lab/lab"
+)
+
+func kernelBuildCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "build",
+		Usage: "build a commit's kernel",
+		Description: `Builds a kernel as lab run and lab bisect do, in lab's own work tree, or finds it in
+the cache. A commit that does not build is told by the first line of its log that
+says why, with exit status 125.
+
+With --verify it is then built twice more, each time from nothing and in another
+directory, and bzImage and vmlinux are compared byte for byte: exit status 1, and
+the first section that differs, when they are not the same.
+
+EXAMPLES
+   lab kernel build --repo ~/linux --commit v6.1.150 --config tiny -o out/
+   lab kernel build --repo ~/linux --config container --config debug --verify`,
+		Flags: append(append(commitFlags(), jobsFlag()),
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "put bzImage, config, System.map and build.log into `DIR`", DefaultText: "they stay in the cache", Category: catOutput},
+			&cli.BoolFlag{Name: "verify", Usage: "build twice more, from nothing, and compare", Category: catVerdict},
+			jsonFlag(),
+		),
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("unexpected argument %q", c.Args().First())
+			}
+			return runKernelBuild(c, commitSpec(c))
+		},
+	}
+}
+
+func runKernelBuild(c *cli.Context, k lab.KernelSpec) error {
+	l := theLab(c)
+	b, err := l.BuildKernel(c.Context, k, c.String("output"))
+	if err != nil {
+		return err
+	}
+	exit := ExitGood
+	switch {
+	case b.Failure != nil:
+		exit = ExitSkip
+	case c.Bool("verify"):
+		v, err := l.VerifyKernel(c.Context, k, b.Commit)
+		if err != nil {
+			return err
+		}
+		if b.Verify = &v; !v.Same {
+			exit = ExitBad
+		}
+	}
+	if c.Bool("json") {
+		err = printJSON(c.App.Writer, b)
+	} else {
+		_, err = fmt.Fprint(c.App.Writer, buildText(b))
+	}
+	if err != nil {
+		return err
+	}
+	return result(exit)
+}
+
+// buildText is a build for people.
+func buildText(b lab.Build) string {
+	if b.Failure != nil {
+		return fmt.Sprintf("%.12s does not build: %s\n  log: %s\n", b.Commit.Hash, b.Failure.Line, b.Failure.Log)
+	}
+	how := "built in " + b.Build.Round(100*time.Millisecond).String()
+	if b.Cached {
+		how = "cached"
+	}
+	s := fmt.Sprintf("%s\n  Linux %s of %.12s, %s, %s\n  log: %s\n", b.Kernel.Image, b.Kernel.Release, b.Commit.Hash, b.Kernel.Digest, how, b.Kernel.Log)
+	switch v := b.Verify; {
+	case v == nil:
+	case v.Failure != nil:
+		s += "  built again it fails: " + v.Failure.Line + "\n"
+	case !v.Same:
+		s += "  built twice, it is not the same: " + v.Differs + "\n"
+	case v.Image != b.Kernel.Digest:
+		s += "  built twice, it is the same: " + v.Image + ", but not that of the cache\n"
+	default:
+		s += "  built twice more, in other places: the same bzImage and vmlinux\n"
+	}
+	return s
+}
