@@ -18,7 +18,7 @@ import (
 
 // entryFormat goes into every key and entry of the cache: raise it when what
 // an entry holds, or how it is made, changes.
-const entryFormat = 2
+const entryFormat = 3
 
 // entry is meta.json of a directory cache/kernels/KEY, which holds what one
 // build or one package came to: a kernel or a failure, and the digest of every
@@ -29,6 +29,15 @@ type entry struct {
 	Kernel  *Kernel           `json:"kernel,omitempty"`
 	Failure *Failure          `json:"failure,omitempty"`
 	Files   map[string]string `json:"files"` // sha256:… by name
+	Sum     string            `json:"sum"`   // digest of all the rest
+}
+
+// sum is the digest of what an entry says.
+func (e entry) sum() (string, error) {
+	e.Sum = ""
+	data, err := json.Marshal(e)
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:]), err
 }
 
 // cacheKey is the digest of a list of facts.
@@ -53,6 +62,9 @@ func loadEntry(dir string) (Kernel, *Failure, bool) {
 	}
 	var e entry
 	if err := json.Unmarshal(data, &e); err != nil || e.Format != entryFormat || (e.Kernel == nil) == (e.Failure == nil) {
+		return Kernel{}, nil, false
+	}
+	if sum, err := e.sum(); err != nil || sum != e.Sum {
 		return Kernel{}, nil, false
 	}
 	for name, want := range e.Files {
@@ -103,6 +115,9 @@ func publishEntry(tmp, dir string, made []string, k *Kernel, f *Failure) (Kernel
 		return err
 	})
 	if err != nil {
+		return Kernel{}, nil, fmt.Errorf("publish kernel: %w", err)
+	}
+	if e.Sum, err = e.sum(); err != nil {
 		return Kernel{}, nil, fmt.Errorf("publish kernel: %w", err)
 	}
 	data, err := json.MarshalIndent(e, "", "  ")
