@@ -51,7 +51,7 @@ func answer(b lab.Bisection) string {
 		}
 	}
 	if inferred > 0 {
-		fmt.Fprintf(&s, "%d of the verdicts were inferred: the commits change nothing that is compiled", inferred)
+		fmt.Fprintf(&s, "inferred, for commits that change nothing that is compiled: %d verdicts", inferred)
 		if audited > 0 {
 			fmt.Fprintf(&s, "; audited: %d", audited)
 		}
