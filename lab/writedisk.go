@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"io"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,18 +11,15 @@ import (
 )
 
 // writeDisk writes the image to path, or into the cache where path is empty, and
-// tells how far it is.
+// tells how far it is. The spec's streams are counted from then on.
 func (l *Lab) writeDisk(ctx context.Context, spec disk.Spec, path string) (disk.Image, error) {
 	start := time.Now()
 	var read atomic.Int64
-	spec.Containers = slices.Clone(spec.Containers)
 	for i := range spec.Containers {
 		counted(&spec.Containers[i], &read)
 	}
 	if spec.Base != nil {
-		base := *spec.Base
-		counted(&base, &read)
-		spec.Base = &base
+		counted(spec.Base, &read)
 	}
 	var m meter
 	stop := l.live(func(now time.Time) string {

@@ -302,22 +302,8 @@ func (w *Writer) parent(p string) (*directory, string, error) {
 
 // Has tells whether anything has been added at a path so far.
 func (w *Writer) Has(p string) bool {
-	dir := w.root
-	elements := strings.Split(clean(p), "/")
-	for i, element := range elements {
-		ino, ok := dir.entries[element]
-		if !ok {
-			return false
-		}
-		if i == len(elements)-1 {
-			break
-		}
-		if ino&pendingLink != 0 || w.inodes.get(ino).dir == nil {
-			return false
-		}
-		dir = w.inodes.get(ino).dir
-	}
-	return true
+	_, ok := w.lookup(clean(p))
+	return ok
 }
 
 // clean takes a path to its elements, with single slashes between them.
