@@ -49,11 +49,7 @@ func (l *Lab) BuildDisk(ctx context.Context, s Spec, path string) (Disk, error) 
 // buildDisk is BuildDisk with images that may be pinned already, one for each
 // of the Spec's, and for a disk that may boot by itself.
 func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.Boot, path string) (Disk, error) {
-	dir, err := l.dir("oci")
-	if err != nil {
-		return Disk{}, err
-	}
-	store, err := oci.Open(dir)
+	store, err := l.store()
 	if err != nil {
 		return Disk{}, err
 	}
@@ -87,6 +83,15 @@ func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.
 	}
 	d.Image, err = l.writeDisk(ctx, spec, path)
 	return d, err
+}
+
+// store opens the cache's images.
+func (l *Lab) store() (*oci.Store, error) {
+	dir, err := l.dir("oci")
+	if err != nil {
+		return nil, err
+	}
+	return oci.Open(dir)
 }
 
 // image gives the pinned image from the store, or asks its reference. A

@@ -21,6 +21,7 @@ import (
 	"lab/kernel/qemu"
 	"lab/lab/bundle"
 	"lab/lab/report"
+	"lab/oci"
 )
 
 // The members of a bundle that are not of one kernel or one run.
@@ -264,7 +265,7 @@ func (p *pack) tell(patch []byte) error {
 	answer.Kernels = slices.Clone(answer.Kernels)
 	for i := range answer.Kernels { // without the folders of this machine
 		ref := publicReference(answer.Kernels[i].Reference)
-		if !isImageReference(ref) {
+		if !oci.HasTransport(ref) {
 			ref = filepath.Base(ref)
 		}
 		answer.Kernels[i].Reference = ref
@@ -322,8 +323,7 @@ func (p *pack) script() ([]byte, error) {
 
 // publicReference is an image's reference without the folders of this machine.
 func publicReference(ref string) string {
-	transport, rest, ok := strings.Cut(ref, ":")
-	if ok && transport != "docker" && slices.Contains(imageTransports, transport) {
+	if transport, rest, _ := strings.Cut(ref, ":"); transport != "docker" && oci.HasTransport(ref) {
 		return transport + ":" + filepath.Base(rest)
 	}
 	return ref

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"lab/kernel"
+	"lab/oci"
 )
 
 // A Package is a ready-made kernel among those of a bisect.
@@ -86,7 +87,7 @@ func (l *Lab) describe(ctx context.Context, s Spec, ref string) (Package, error)
 	p := Package{Reference: ref}
 	s.Kernel = KernelSpec{File: ref}
 	switch {
-	case isImageReference(ref):
+	case oci.HasTransport(ref):
 		k, pin, err := l.imageKernel(ctx, s, "", kernel.Modules{})
 		if err != nil {
 			return p, err
@@ -156,7 +157,7 @@ func expand(references []string) (found []string, listed bool, err error) {
 }
 
 func expandOne(ref string) (found []string, list bool, err error) {
-	if isImageReference(ref) {
+	if oci.HasTransport(ref) {
 		return []string{ref}, false, nil
 	}
 	info, err := os.Stat(ref)
@@ -245,7 +246,7 @@ func readList(r io.Reader, dir string) ([]string, error) {
 		if len(ref) > 4096 {
 			return nil, fmt.Errorf("line %d: %.40q… is too long for a path", n, ref)
 		}
-		if !filepath.IsAbs(ref) && !isImageReference(ref) {
+		if !filepath.IsAbs(ref) && !oci.HasTransport(ref) {
 			ref = filepath.Join(dir, ref)
 		}
 		found = append(found, ref)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"lab/kernel"
+	"lab/oci"
 )
 
 // bzImages makes a folder of kernels that differ in their release and in no
@@ -198,7 +199,7 @@ func FuzzList(f *testing.F) {
 			return
 		}
 		for _, ref := range found {
-			if !filepath.IsAbs(ref) && !isImageReference(ref) || strings.ContainsAny(ref, "\n\x00") {
+			if !filepath.IsAbs(ref) && !oci.HasTransport(ref) || strings.ContainsAny(ref, "\n\x00") {
 				t.Errorf("%q of %q", ref, text)
 			}
 		}

@@ -5,21 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"lab/kernel"
 	"lab/oci"
 )
-
-// imageTransports begin the references of images, in a place where a path could
-// stand too; see package oci.
-var imageTransports = []string{"docker", "oci", "oci-archive", "docker-archive", "rootfs"}
-
-func isImageReference(s string) bool {
-	transport, _, ok := strings.Cut(s, ":")
-	return ok && slices.Contains(imageTransports, transport)
-}
 
 // readyMade gets the Spec's kernel, one that somebody else built, with the
 // modules that the Spec asks for and those offered that it has. An image is
@@ -27,7 +17,7 @@ func isImageReference(s string) bool {
 func (l *Lab) readyMade(ctx context.Context, s Spec, pin string, offered ...string) (kernel.Kernel, error) {
 	m := kernel.Modules{Offered: offered, Needed: s.Kernel.Modules}
 	file := s.Kernel.File
-	if isImageReference(file) {
+	if oci.HasTransport(file) {
 		k, _, err := l.imageKernel(ctx, s, pin, m)
 		return k, err
 	}
@@ -45,11 +35,7 @@ func (l *Lab) readyMade(ctx context.Context, s Spec, pin string, offered ...stri
 
 // imageKernel gets the kernel in an image.
 func (l *Lab) imageKernel(ctx context.Context, s Spec, pin string, m kernel.Modules) (kernel.Kernel, oci.Pin, error) {
-	dir, err := l.dir("oci")
-	if err != nil {
-		return kernel.Kernel{}, oci.Pin{}, err
-	}
-	store, err := oci.Open(dir)
+	store, err := l.store()
 	if err != nil {
 		return kernel.Kernel{}, oci.Pin{}, err
 	}

@@ -22,6 +22,15 @@ const (
 
 const transportsText = "docker://, oci:, oci-archive:, docker-archive: and rootfs:"
 
+var localTransports = map[string]bool{transportLayout: true, transportLayoutArchive: true, transportDockerArchive: true, transportRootfs: true}
+
+// HasTransport tells whether a text begins with a transport, as the reference of
+// an image does in a place where a path could stand too.
+func HasTransport(s string) bool {
+	word, _, found := strings.Cut(s, ":")
+	return found && (word == transportRegistry || localTransports[word])
+}
+
 // Transports that other tools know. Without this list docker-daemon:app would
 // be read as the tag app of an image called docker-daemon.
 var foreignTransports = map[string]bool{
@@ -82,7 +91,7 @@ func parseReference(s string, plain func(host string) bool) (reference, error) {
 	}
 	word, rest, found := strings.Cut(s, ":")
 	switch {
-	case found && (word == transportLayout || word == transportLayoutArchive || word == transportDockerArchive || word == transportRootfs):
+	case found && localTransports[word]:
 		return parseLocal(word, rest)
 	case found && (foreignTransports[word] || word == transportRegistry):
 		return reference{}, unknownTransport(s, word)
