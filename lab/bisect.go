@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lab/kernel"
+	"lab/kernel/kconfig"
 	"lab/lab/search"
 )
 
@@ -54,7 +55,8 @@ type bisection struct {
 	*Lab
 	spec    Spec
 	tree    *kernel.Tree
-	pool    *pool // in the place of tree
+	options kernel.BuildOptions // of tree's commits
+	pool    *pool               // in the place of tree
 	journal *journal
 	guest   *guest
 	vain    vain
@@ -79,7 +81,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	if err != nil {
 		return Bisection{}, err
 	}
-	key, err := b.key(ctx)
+	key, err := b.key()
 	if err != nil {
 		return Bisection{}, err
 	}
@@ -113,6 +115,9 @@ func (b *bisection) open(ctx context.Context, o BisectOptions) error {
 		return err
 	}
 	var err error
+	if b.options, err = b.buildOptions(ctx, o.Spec.Kernel); err != nil {
+		return err
+	}
 	b.tree, err = b.openTree(ctx, o.Spec.Kernel.Repo)
 	return err
 }
@@ -174,24 +179,20 @@ func (b *bisection) checkOrder(ctx context.Context, rev, good, badRev string) er
 
 // key names what is bisected, so that state is never mixed up: everything that
 // could change a verdict, as the user gave it.
-func (b *bisection) key(ctx context.Context) (string, error) {
+func (b *bisection) key() (string, error) {
 	s := b.spec
 	s.Kernel.Jobs, s.Kernel.Repo, s.Kernel.Commit = 0, "", ""
-	fragments, err := b.fragments(ctx, s.Kernel)
-	if err != nil {
-		return "", err
-	}
 	var goods []string
 	for _, g := range b.result.Good {
 		goods = append(goods, g.Hash)
 	}
 	data, err := json.Marshal(struct {
 		Spec      Spec
-		Fragments any
+		Fragments []kconfig.Fragment
 		Good      []string
 		Bad       string
 		Kernels   []string `json:",omitempty"`
-	}{s, fragments, goods, b.result.Bad.Hash, b.pool.digests()})
+	}{s, b.options.Fragments, goods, b.result.Bad.Hash, b.pool.digests()})
 	if err != nil {
 		return "", fmt.Errorf("encode spec: %w", err)
 	}
@@ -255,11 +256,7 @@ func (b *bisection) verifyEnd(ctx context.Context, c kernel.Commit, want Mark) (
 // and then tests the answer again.
 func (b *bisection) search(ctx context.Context, commits []kernel.Commit) error {
 	candidates, marks := b.candidates(commits)
-	o, err := b.buildOptions(ctx, b.spec.Kernel)
-	if err != nil {
-		return err
-	}
-	if err := b.vain.read(ctx, b.tree, o, commits); err != nil {
+	if err := b.vain.read(ctx, b.tree, commits); err != nil {
 		return err
 	}
 	for n := 1; ; n++ {

@@ -35,7 +35,11 @@ func (l *Lab) BuildKernel(ctx context.Context, k KernelSpec, dir string) (Build,
 	if err != nil {
 		return Build{}, err
 	}
-	t, err := l.build(ctx, tree, c, Spec{Kernel: k})
+	o, err := l.buildOptions(ctx, k)
+	if err != nil {
+		return Build{}, err
+	}
+	t, err := l.build(ctx, tree, c, o)
 	if err != nil {
 		return Build{}, err
 	}
@@ -69,11 +73,9 @@ func (l *Lab) VerifyKernel(ctx context.Context, k KernelSpec, c kernel.Commit) (
 	if err != nil {
 		return kernel.Verification{}, err
 	}
-	repo := k.Repo
-	if kernel.IsURL(repo) {
-		if repo, err = l.clone(ctx, repo); err != nil {
-			return kernel.Verification{}, err
-		}
+	repo, err := l.repository(ctx, k.Repo)
+	if err != nil {
+		return kernel.Verification{}, err
 	}
 	defer l.Progress.Show("")
 	o.Progress = l.buildProgress(c.Hash)

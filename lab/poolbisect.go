@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"lab/kernel"
-	"lab/kernel/kconfig"
 	"lab/lab/bundle"
 )
 
@@ -85,15 +84,6 @@ func (p *pool) digests() []string {
 	return d
 }
 
-// fragments are those that commits are built with; ready-made kernels bring
-// their configuration.
-func (b *bisection) fragments(ctx context.Context, k KernelSpec) ([]kconfig.Fragment, error) {
-	if b.pool != nil {
-		return nil, nil
-	}
-	return b.Lab.fragments(ctx, k)
-}
-
 // unpack gets a kernel of the pool, where for a commit there is build.
 func (b *bisection) unpack(ctx context.Context, c kernel.Commit) (Trial, error) {
 	i := b.pool.find(c.Hash)
@@ -111,7 +101,7 @@ func (b *bisection) candidate(ctx context.Context, c kernel.Commit) (Trial, erro
 	if b.pool != nil {
 		return b.unpack(ctx, c)
 	}
-	return b.build(ctx, b.tree, c, b.spec)
+	return b.build(ctx, b.tree, c, b.options)
 }
 
 // resolve finds a commit or package by its full hash.

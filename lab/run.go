@@ -38,7 +38,7 @@ func (l *Lab) run(ctx context.Context, s Spec) (Trial, error) {
 			return Trial{}, err
 		}
 	}
-	t, err := k.trial(ctx, s)
+	t, err := k.trial(ctx)
 	if err != nil || t.End == EndBuild || g == nil {
 		return t, err
 	}
@@ -49,9 +49,10 @@ func (l *Lab) run(ctx context.Context, s Spec) (Trial, error) {
 // commit that is still to be built.
 type source struct {
 	*Lab
-	ready  kernel.Kernel
-	tree   *kernel.Tree
-	commit kernel.Commit
+	ready   kernel.Kernel
+	tree    *kernel.Tree
+	commit  kernel.Commit
+	options kernel.BuildOptions
 }
 
 func (l *Lab) source(ctx context.Context, s Spec) (source, error) {
@@ -64,17 +65,20 @@ func (l *Lab) source(ctx context.Context, s Spec) (source, error) {
 	if k.tree, err = l.openTree(ctx, s.Kernel.Repo); err != nil {
 		return k, err
 	}
-	if k.commit, err = k.tree.Resolve(ctx, s.Kernel.Commit); err != nil {
+	if k.commit, err = k.tree.Resolve(ctx, s.Kernel.Commit); err == nil {
+		k.options, err = l.buildOptions(ctx, s.Kernel)
+	}
+	if err != nil {
 		k.Close()
 	}
 	return k, err
 }
 
-func (k source) trial(ctx context.Context, s Spec) (Trial, error) {
+func (k source) trial(ctx context.Context) (Trial, error) {
 	if k.tree == nil {
 		return Trial{Kernel: k.ready, End: EndBuilt}, nil
 	}
-	return k.build(ctx, k.tree, k.commit, s)
+	return k.build(ctx, k.tree, k.commit, k.options)
 }
 
 func (k source) Close() {
@@ -86,14 +90,23 @@ func (k source) Close() {
 func (l *Lab) openTree(ctx context.Context, repo string) (*kernel.Tree, error) {
 	l.Progress.Show("opening %s", repo)
 	defer l.Progress.Show("")
-	if kernel.IsURL(repo) {
-		dir, err := l.clone(ctx, repo)
-		if err != nil {
-			return nil, err
-		}
-		repo = dir
+	dir, err := l.repository(ctx, repo)
+	if err != nil {
+		return nil, err
 	}
-	return kernel.OpenTree(ctx, l.Cache, repo)
+	return kernel.OpenTree(ctx, l.Cache, dir)
+}
+
+// repository gives the folder of a repository: for a URL that of a clone, which
+// is kept.
+func (l *Lab) repository(ctx context.Context, repo string) (dir string, err error) {
+	if !kernel.IsURL(repo) {
+		return repo, nil
+	}
+	return kernel.Clone(ctx, l.Cache, repo, kernel.CloneOptions{
+		Progress: func(line string) { l.Progress.Show("getting the repository: %s", line) },
+		Notice:   func(text string) { l.Progress.Say("%s", text) },
+	})
 }
 
 // buildOptions is how the kernels of a spec are built.
@@ -102,21 +115,9 @@ func (l *Lab) buildOptions(ctx context.Context, s KernelSpec) (kernel.BuildOptio
 	return kernel.BuildOptions{Fragments: fragments, Jobs: s.Jobs}, err
 }
 
-// clone keeps a clone of what is at a URL, and gives its folder.
-func (l *Lab) clone(ctx context.Context, url string) (string, error) {
-	return kernel.Clone(ctx, l.Cache, url, kernel.CloneOptions{
-		Progress: func(line string) { l.Progress.Show("getting the repository: %s", line) },
-		Notice:   func(text string) { l.Progress.Say("%s", text) },
-	})
-}
-
 // build makes a commit's kernel. The trial it gives ended in EndBuild where
 // the kernel does not build, and else stands at EndBuilt.
-func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, s Spec) (Trial, error) {
-	o, err := l.buildOptions(ctx, s.Kernel)
-	if err != nil {
-		return Trial{}, err
-	}
+func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, o kernel.BuildOptions) (Trial, error) {
 	start := time.Now()
 	defer l.Progress.Show("")
 	l.Progress.Show("building %s", short(c.Hash))

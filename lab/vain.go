@@ -11,7 +11,6 @@ import (
 // vain knows which commits of a range would be built in vain: what each of them
 // changes, and what the builds so far read of the tree.
 type vain struct {
-	options kernel.BuildOptions
 	changes map[string][][]kernel.Change // by commit, for each parent
 	prints  map[string]*kernel.Footprint // by commit that was built; nil where there is none
 	by      [2]*kernel.Footprint         // the footprints that the commits were last weighed by
@@ -19,11 +18,10 @@ type vain struct {
 
 // read asks git what the commits change. Of ready-made kernels, which have no
 // tree, nothing is known.
-func (v *vain) read(ctx context.Context, tree *kernel.Tree, o kernel.BuildOptions, commits []kernel.Commit) (err error) {
+func (v *vain) read(ctx context.Context, tree *kernel.Tree, commits []kernel.Commit) (err error) {
 	if tree == nil {
 		return nil
 	}
-	v.options = o
 	v.prints = map[string]*kernel.Footprint{}
 	v.changes, err = tree.Changes(ctx, commits)
 	return err
@@ -35,7 +33,7 @@ func (b *bisection) footprint(ctx context.Context, hash string) (*kernel.Footpri
 	if known {
 		return f, nil
 	}
-	f, err := b.tree.Footprint(ctx, hash, b.vain.options)
+	f, err := b.tree.Footprint(ctx, hash, b.options)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +80,7 @@ func (b *bisection) infer(ctx context.Context, c kernel.Commit, left int) (*Test
 		}
 		if touched {
 			b.Progress.Show("configuring %s", short(c.Hash))
-			equal, err := b.tree.SameConfig(ctx, same.Commit.Hash, c.Hash, b.vain.options)
+			equal, err := b.tree.SameConfig(ctx, same.Commit.Hash, c.Hash, b.options)
 			b.Progress.Show("")
 			if err != nil {
 				return nil, err
