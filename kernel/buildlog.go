@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -21,6 +22,7 @@ const (
 // signs that it is the host that failed and not the kernel.
 type buildLog struct {
 	w        io.Writer
+	path     string // where w writes
 	src      string // the work tree's path, left out of what is quoted
 	progress func(line string, objects, total int)
 	total    int // objects expected
@@ -137,6 +139,21 @@ func hostFault(line string) error {
 		}
 	}
 	return nil
+}
+
+// failure is what an error of make says of the kernel: nil where it says nothing
+// of it. Source is as in reason.
+func (l *buildLog) failure(step string, err error) (f *Failure, source bool) {
+	var exit *exec.ExitError
+	var none noResult
+	switch {
+	case errors.As(err, &exit):
+		line, source := l.reason()
+		return &Failure{Step: step, Line: line, Log: l.path}, source
+	case errors.As(err, &none):
+		return &Failure{Step: step, Line: none.Error(), Log: l.path}, false
+	}
+	return nil, false
 }
 
 // reason is the first line that says what is wrong, without the work tree's

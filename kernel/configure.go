@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"lab/kernel/kconfig"
@@ -70,28 +69,14 @@ func (t *Tree) configure(ctx context.Context, hash string, o BuildOptions) (Reso
 // onlyResolve resolves without a build to follow. The log of a failure stays in
 // out until something else is done in the work tree.
 func (w *workTree) onlyResolve(ctx context.Context, r request) ([]byte, *Failure, error) {
-	if err := os.RemoveAll(w.out()); err != nil {
-		return nil, nil, err
-	}
-	if err := os.Mkdir(w.out(), 0o755); err != nil {
-		return nil, nil, err
-	}
-	path := filepath.Join(w.out(), "build.log")
-	file, err := os.Create(path)
+	log, file, err := w.begin()
 	if err != nil {
 		return nil, nil, err
 	}
 	defer file.Close()
-	log := &buildLog{w: file, src: w.src(), progress: w.options.Progress}
 	data, err := w.resolve(ctx, r, log)
-	var exit *exec.ExitError
-	var none noResult
-	switch {
-	case errors.As(err, &exit):
-		line, _ := log.reason()
-		return nil, &Failure{Step: "config", Line: line, Log: path}, nil
-	case errors.As(err, &none):
-		return nil, &Failure{Step: "config", Line: none.Error(), Log: path}, nil
+	if f, _ := log.failure("config", err); f != nil {
+		return nil, f, nil
 	}
 	return data, nil, err
 }

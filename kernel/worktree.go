@@ -106,19 +106,11 @@ func (w *workTree) twice(ctx context.Context, r request) (Kernel, *Failure, erro
 // attempt configures and compiles what is checked out. A failure is trusted
 // when no stale object can have caused it.
 func (w *workTree) attempt(ctx context.Context, r request) (k Kernel, f *Failure, trusted bool, err error) {
-	if err := os.RemoveAll(w.out()); err != nil {
-		return Kernel{}, nil, false, err
-	}
-	if err := os.Mkdir(w.out(), 0o755); err != nil {
-		return Kernel{}, nil, false, err
-	}
-	path := filepath.Join(w.out(), "build.log")
-	file, err := os.Create(path)
+	log, file, err := w.begin()
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}
 	defer file.Close()
-
 	_, statErr := os.Stat(filepath.Join(w.src(), ".config"))
 	fresh := statErr != nil
 	state := w.readState()
@@ -126,7 +118,7 @@ func (w *workTree) attempt(ctx context.Context, r request) (k Kernel, f *Failure
 	if err := w.writeState(state); err != nil {
 		return Kernel{}, nil, false, err
 	}
-	log := &buildLog{w: file, src: w.src(), progress: w.options.Progress, total: state.Last}
+	log.total = state.Last
 	if fresh {
 		log.total = state.Full
 	}
@@ -143,24 +135,32 @@ func (w *workTree) attempt(ctx context.Context, r request) (k Kernel, f *Failure
 	if err == nil {
 		k, err = w.collect(r)
 	}
-	var exit *exec.ExitError
-	var none noResult
-	switch {
-	case errors.As(err, &exit):
-		line, source := log.reason()
-		return Kernel{}, &Failure{Step: step, Line: line, Log: path}, source || fresh, nil
-	case errors.As(err, &none):
-		return Kernel{}, &Failure{Step: step, Line: none.Error(), Log: path}, fresh, nil
-	case err != nil:
+	if f, source := log.failure(step, err); f != nil {
+		return Kernel{}, f, source || fresh, nil
+	}
+	if err != nil {
 		return Kernel{}, nil, false, err
 	}
-	k.Log = path
+	k.Log = log.path
 	if fresh {
 		state.Full = log.objects
 	} else {
 		state.Last = log.objects
 	}
 	return k, nil, true, w.writeState(state)
+}
+
+// begin empties out and begins the log of what is made in it.
+func (w *workTree) begin() (*buildLog, io.Closer, error) {
+	if err := os.RemoveAll(w.out()); err != nil {
+		return nil, nil, err
+	}
+	if err := os.Mkdir(w.out(), 0o755); err != nil {
+		return nil, nil, err
+	}
+	path := filepath.Join(w.out(), "build.log")
+	file, err := os.Create(path)
+	return &buildLog{w: file, path: path, src: w.src(), progress: w.options.Progress}, file, err
 }
 
 // configure makes .config, and leaves it alone when it would be the same, so
