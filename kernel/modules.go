@@ -39,6 +39,7 @@ const (
 // moduleSet is the modules of one kernel.
 type moduleSet struct {
 	owner   string            // the package, as it is spoken of
+	absent  []string          // packages that may have more
 	files   map[string]string // file by module name, maybe compressed (.ko.xz)
 	builtin map[string]bool   // names that modules.builtin lists
 }
@@ -96,7 +97,11 @@ func (s moduleSet) extract(dir string, names, needed []string) ([]string, error)
 	}
 	for _, name := range needed {
 		if name = moduleName(name); s.files[name] == "" && !s.builtin[name] {
-			return nil, fmt.Errorf("%s has no module %s: the kernel was built without it, or another package has it", s.owner, printable([]byte(name)))
+			err := fmt.Errorf("%s has no module %s: the kernel was built without it, or another package has it", s.owner, printable([]byte(name)))
+			if len(s.absent) > 0 {
+				err = fmt.Errorf("%w; %s of the same version, put beside it, is looked at too", err, strings.Join(s.absent, " or "))
+			}
+			return nil, err
 		}
 	}
 	for _, name := range slices.Concat(names, needed) {

@@ -29,6 +29,9 @@ type contents struct {
 	name, version string
 	// depends are the packages that may have the kernel where this one has not.
 	depends []string
+	// absent are packages that would have more modules of its kernel.
+	absent []string
+	joined bool // some of these are in here
 	// paths are all files' paths where the package lists them up front.
 	paths []string
 	// walk calls visit for each regular file with its clean path,
@@ -51,15 +54,20 @@ type Modules struct {
 // FromPackage returns the kernel in a Debian package (.deb), in an RPM package
 // or in a folder with the content of either: its image, its configuration, and
 // the modules that lab's guest needs to find its disk and its ports, and those
-// that are named, in the order to load them. They are unpacked below
-// cache/kernels, once for each package of the same bytes. Nothing of the
-// package is run.
+// that are named, in the order to load them. Those modules that a distribution
+// has in packages of their own, linux-modules-RELEASE or kernel-modules, are
+// taken from these, of the same version, where they lie beside the package. All
+// is unpacked below cache/kernels, once for packages of the same bytes. Nothing of
+// a package is run.
 //
 // A package without a kernel in it, such as the metapackage
 // linux-image-cloud-amd64, gives an error that names the package it depends on.
 func FromPackage(ctx context.Context, cache, path string, m Modules) (Kernel, error) {
 	p, err := openPackage(ctx, path)
 	if err != nil {
+		return Kernel{}, fmt.Errorf("read package %s: %w", path, err)
+	}
+	if p, err = withCompanions(ctx, path, p); err != nil {
 		return Kernel{}, fmt.Errorf("read package %s: %w", path, err)
 	}
 	defer p.Close()
@@ -150,7 +158,7 @@ func unpack(ctx context.Context, c contents, dir string, m Modules) (Kernel, err
 			return Kernel{}, err
 		}
 	}
-	u := unpacking{dir: dir, spool: spool, modules: moduleSet{owner: c.label(), files: map[string]string{}, builtin: map[string]bool{}}}
+	u := unpacking{dir: dir, spool: spool, modules: moduleSet{owner: c.label(), absent: c.absent, files: map[string]string{}, builtin: map[string]bool{}}}
 	err := c.walk(ctx, func(name string, r io.Reader) error {
 		if err := u.take(name, r); err != nil {
 			return fmt.Errorf("unpack %s: %w", printable([]byte(name)), err)
@@ -169,19 +177,29 @@ func unpack(ctx context.Context, c contents, dir string, m Modules) (Kernel, err
 	}
 	k.Config, k.SystemMap = u.config, u.systemMap
 	k.Source = c.kind + " " + c.label()
+	if !c.joined && len(u.modules.files) > 0 {
+		u.modules.absent = nil // this distribution has them all in one
+	}
 	if k.Modules, err = u.modules.extract(modules, slices.Concat(wanted, m.Offered), m.Needed); err != nil {
 		return Kernel{}, err
 	}
 	return k, os.RemoveAll(spool)
 }
 
-// noKernel is the error for a package without a kernel.
-func (c contents) noKernel() error {
-	if len(c.depends) > 0 {
-		return fmt.Errorf("%s holds no kernel itself; it depends on %s", c.name, strings.Join(c.depends, ", "))
-	}
-	return fmt.Errorf("%s holds no kernel: no boot/vmlinuz-… in it", c.name)
+// A NoKernelError is the error for a package without a kernel.
+type NoKernelError struct {
+	Name    string
+	Depends []string // packages that may have it
 }
+
+func (e *NoKernelError) Error() string {
+	if len(e.Depends) > 0 {
+		return fmt.Sprintf("%s holds no kernel itself; it depends on %s", e.Name, strings.Join(e.Depends, ", "))
+	}
+	return e.Name + " holds no kernel: no boot/vmlinuz-… in it"
+}
+
+func (c contents) noKernel() error { return &NoKernelError{c.name, c.depends} }
 
 // unpacking is what has been found in a package so far.
 type unpacking struct {

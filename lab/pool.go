@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -47,16 +48,22 @@ const (
 // bzImage, a folder with the content of a package, an image, a folder or a
 // pattern (path/filepath.Match) of any of these, or a list file with one
 // reference a line, and puts them in order: by the kernel's release and then by
-// the package's version. A list keeps its own order.
+// the package's version. A list keeps its own order. Packages without a kernel
+// that a folder or a pattern brings along are left out.
 func (l *Lab) Packages(ctx context.Context, s Spec, references []string) ([]Package, error) {
 	found, listed, err := expand(references)
 	if err != nil {
 		return nil, err
 	}
 	var packages []Package
+	var without []string
 	for i, ref := range found {
 		l.Progress.Show("reading package %d of %d: %s", i+1, len(found), filepath.Base(ref))
 		p, err := l.describe(ctx, s, ref)
+		if errors.As(err, new(*kernel.NoKernelError)) && !listed && !slices.Contains(references, ref) {
+			without = append(without, filepath.Base(ref)) // modules, headers and whatever else lies in a pool
+			continue
+		}
 		if err != nil {
 			l.Progress.Show("")
 			return nil, err
@@ -64,6 +71,9 @@ func (l *Lab) Packages(ctx context.Context, s Spec, references []string) ([]Pack
 		packages = append(packages, p)
 	}
 	l.Progress.Show("")
+	if len(without) > 0 {
+		l.Progress.Say("left out, for there is no kernel in them: %s", some(without, 4))
+	}
 	if !listed {
 		if err := order(packages); err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"archive/tar"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,6 +39,34 @@ func write(t *testing.T, name, text string) string {
 	return name
 }
 
+// debWithoutKernel is a Debian package (man 5 deb) with one small file in it.
+func debWithoutKernel(t *testing.T) string {
+	t.Helper()
+	archive := func(name, text string) string {
+		var b strings.Builder
+		w := tar.NewWriter(&b)
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	b := "!<arch>\n"
+	for _, m := range [][2]string{
+		{"debian-binary", "2.0\n"},
+		{"control.tar", archive("./control", "Package: linux-modules\nVersion: 6.1\n")},
+		{"data.tar", archive("./lib/modules/6.1/modules.order", "\n")},
+	} {
+		b += fmt.Sprintf("%-16s%-12d%-6d%-6d%-8s%-10d`\n%s", m[0], 0, 0, 0, "100644", len(m[1]), m[1])
+	}
+	return b
+}
+
 func releases(packages []Package) []string {
 	var r []string
 	for _, p := range packages {
@@ -50,6 +79,7 @@ func TestPackages(t *testing.T) {
 	l := testLab(t)
 	dir := bzImages(t, "6.1.0-56-amd64", "6.1.0-9-amd64", "6.2.0-rc1", "6.2.0", "6.10.0")
 	write(t, filepath.Join(dir, "README"), "not a kernel\n")
+	write(t, filepath.Join(dir, "linux-modules.deb"), debWithoutKernel(t))
 	sorted := []string{"6.1.0-9-amd64", "6.1.0-56-amd64", "6.2.0-rc1", "6.2.0", "6.10.0"}
 	list := write(t, filepath.Join(dir, "list"), "# newest first\n\nvmlinuz-v  # 6.10\r\n  "+filepath.Join(dir, "vmlinuz-z")+"\nvmlinuz-y")
 	for _, test := range []struct {
@@ -59,6 +89,7 @@ func TestPackages(t *testing.T) {
 	}{
 		{"a folder", []string{dir}, sorted},
 		{"a pattern", []string{filepath.Join(dir, "vmlinuz-*")}, sorted},
+		{"a wider one", []string{filepath.Join(dir, "[lv]*[xyzvw]"), filepath.Join(dir, "*.deb")}, sorted},
 		{"files", []string{filepath.Join(dir, "vmlinuz-w"), filepath.Join(dir, "vmlinuz-x")}, []string{"6.2.0-rc1", "6.2.0"}},
 		{"a list", []string{list}, []string{"6.10.0", "6.1.0-56-amd64", "6.1.0-9-amd64"}},
 	} {
@@ -74,6 +105,7 @@ func TestPackages(t *testing.T) {
 func TestPackagesRefused(t *testing.T) {
 	l := testLab(t)
 	dir := bzImages(t, "6.1.0", "6.2.0")
+	modules := write(t, filepath.Join(t.TempDir(), "modules.deb"), debWithoutKernel(t))
 	alike := bzImages(t, "6.1.0", "6.2.0", "6.1.0")
 	folder, empty := t.TempDir(), t.TempDir()
 	file := func(name, text string) string { return write(t, filepath.Join(folder, name), text) }
@@ -82,6 +114,7 @@ func TestPackagesRefused(t *testing.T) {
 		want []string
 	}{
 		"alike":             {[]string{alike}, []string{"which comes first", "vmlinuz-x or", "vmlinuz-z? Both are 6.1.0", "list file"}},
+		"no kernel":         {[]string{dir, modules}, []string{"modules.deb", "linux-modules holds no kernel"}},
 		"one":               {[]string{filepath.Join(dir, "vmlinuz-z")}, []string{"1 kernel in", "two at least"}},
 		"no match":          {[]string{dir + "/*.deb"}, []string{"nothing matches"}},
 		"bad pattern":       {[]string{dir + "/[*.deb"}, []string{"syntax error in pattern"}},

@@ -29,7 +29,9 @@ With --kernels the candidates are ready made: packages (.deb, .rpm), bzImages,
 unpacked packages, images, folders and patterns of them, in the order of their
 releases and versions, or a file that lists them in its own order, one a line.
 Neither git nor a compiler is needed. Good is then the first of them and bad the
-last, unless said otherwise, by path, release or version.
+last, unless said otherwise, by path, release or version. Where a distribution
+has modules in packages of their own (linux-modules-…, kernel-modules-…), keep
+these beside the kernel's.
 
 The state is kept in --dir, one line an event. Stopped at any instant, the same
 command goes on where it was.
