@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -96,7 +97,13 @@ func TestClone(t *testing.T) {
 	if len(lines) == 0 {
 		t.Error("no progress was told")
 	}
-	tree := open(t, cache, dir)
+	var trees []*Tree
+	opened := func() *Tree {
+		tree := open(t, cache, dir)
+		trees = append(trees, tree)
+		return tree
+	}
+	tree := opened()
 	for _, rev := range []string{"HEAD", "main", "v1", first[:12]} {
 		if c, err := tree.Resolve(t.Context(), rev); err != nil || c.Hash != first {
 			t.Errorf("%s is %s, %v", rev, c.Hash, err)
@@ -115,12 +122,42 @@ func TestClone(t *testing.T) {
 	if clone() != dir {
 		t.Error("a second clone was made")
 	}
-	two := build(t, open(t, cache, dir), "HEAD", fragments("CONFIG_A=y\n"))
+	two := build(t, opened(), "HEAD", fragments("CONFIG_A=y\n"))
 	if two.failure != nil || two.Commit != second || len(two.objects) != 1 {
 		t.Errorf("build: %+v", two)
 	}
-	if patch, err := open(t, cache, dir).Show(t.Context(), second); err != nil || !bytes.Contains(patch, []byte("return 2;")) {
+	if patch, err := opened().Show(t.Context(), second); err != nil || !bytes.Contains(patch, []byte("return 2;")) {
 		t.Errorf("patch %s, %v", patch, err)
+	}
+
+	// Freed, unless somebody has it open, it is got again.
+	free := func(dry bool) Freed {
+		t.Helper()
+		freed, err := Free(t.Context(), cache, FreeOptions{Clones: true, DryRun: dry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return freed
+	}
+	if freed := free(false); len(freed.Clones) != 0 || !slices.Equal(freed.InUse, []string{dir}) {
+		t.Errorf("in use: %+v", freed)
+	}
+	for _, tree := range trees {
+		if err := tree.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if freed := free(true); !slices.Equal(freed.Clones, []string{dir}) || freed.Size < 1024 {
+		t.Errorf("dry run: %+v", freed)
+	}
+	if freed := free(false); !slices.Equal(freed.Clones, []string{dir}) {
+		t.Errorf("freed: %+v", freed)
+	}
+	if left, err := filepath.Glob(filepath.Join(cache, "trees", "*clone-*.git*")); err != nil || len(left) != 1 { // the lock
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if again := build(t, open(t, cache, clone()), "HEAD", fragments("CONFIG_A=y\n")); !again.cached || again.Commit != second {
+		t.Errorf("after it was freed: %+v", again)
 	}
 
 	// Without its remote it serves all the same.

@@ -20,6 +20,7 @@ type FreeOptions struct {
 	Keep   int64         // bytes of kernels to keep, when Limit is set
 	Limit  bool
 	Trees  bool // work trees too: the next build starts from nothing
+	Clones bool // the clones of repositories given by URL too: to be got again
 	DryRun bool // only say it
 }
 
@@ -27,13 +28,14 @@ type FreeOptions struct {
 type Freed struct {
 	Kernels []Cached `json:"kernels"`
 	Trees   []string `json:"trees,omitempty"`  // directories of work trees
+	Clones  []string `json:"clones,omitempty"` // directories of clones
 	InUse   []string `json:"in_use,omitempty"` // what would have been freed, were it not in use
 	Size    int64    `json:"size"`             // bytes
 	Kept    int64    `json:"kept"`             // bytes of kernels that are left
 }
 
 // Free frees cached kernels, none of which is in use by any lab at the time, and
-// work trees, in none of which a build is running.
+// work trees, in none of which a build is running, and clones that nobody has open.
 func Free(ctx context.Context, cache string, o FreeOptions) (Freed, error) {
 	list, err := List(ctx, cache)
 	if err != nil {
@@ -64,6 +66,9 @@ func Free(ctx context.Context, cache string, o FreeOptions) (Freed, error) {
 	if o.Trees {
 		err = freed.freeTrees(cache, o.DryRun)
 	}
+	if err == nil && o.Clones {
+		err = freed.freeClones(cache, o.DryRun)
+	}
 	return freed, err
 }
 
@@ -78,14 +83,19 @@ func freeEntry(dir string, dry bool) (bool, error) {
 	if dry {
 		return true, nil
 	}
+	return true, removeAtOnce(dir)
+}
+
+// removeAtOnce has a directory not be there, and then removes it.
+func removeAtOnce(dir string) error {
 	gone := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".gone")
 	if err := os.RemoveAll(gone); err != nil {
-		return false, err
+		return err
 	}
 	if err := os.Rename(dir, gone); err != nil {
-		return false, err
+		return err
 	}
-	return true, os.RemoveAll(gone)
+	return os.RemoveAll(gone)
 }
 
 // tryLock takes a file's lock if nobody has it, as is also so when there is no
@@ -152,4 +162,69 @@ func (freed *Freed) freeTree(base string, dry bool) error {
 	return errors.Join(
 		removeIfThere(filepath.Join(base, "git/index")), removeIfThere(filepath.Join(base, "state.json")), removeIfThere(filepath.Join(base, "building")),
 		os.RemoveAll(filepath.Join(base, "src")), os.RemoveAll(filepath.Join(base, "out")))
+}
+
+// freeClones removes the clones that no Tree is open on.
+func (freed *Freed) freeClones(cache string, dry bool) error {
+	trees, err := filepath.Abs(filepath.Join(cache, "trees"))
+	if err != nil {
+		return fmt.Errorf("free clones: %w", err)
+	}
+	dirs, err := filepath.Glob(filepath.Join(trees, "clone-*.git"))
+	if err != nil {
+		return fmt.Errorf("free clones: %w", err)
+	}
+	users, err := usersOf(trees)
+	if err != nil {
+		return fmt.Errorf("free clones: %w", err)
+	}
+	for _, dir := range dirs {
+		if err := freed.freeClone(dir, users, dry); err != nil {
+			return fmt.Errorf("free clone %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// usersOf lists the locks of those who have a tree open, by its repository.
+func usersOf(trees string) (map[string][]string, error) {
+	names, err := filepath.Glob(filepath.Join(trees, "*", "repository"))
+	users := map[string][]string{}
+	for _, name := range names {
+		repository, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		at := strings.TrimSuffix(string(repository), "\n")
+		users[at] = append(users[at], filepath.Join(filepath.Dir(name), heldFile))
+	}
+	return users, err
+}
+
+func (freed *Freed) freeClone(dir string, users map[string][]string, dry bool) error {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	for _, lock := range append(users[real], dir+".lock") {
+		f, free, err := tryLock(lock)
+		if err != nil {
+			return err
+		}
+		if !free {
+			freed.InUse = append(freed.InUse, dir)
+			return nil
+		}
+		defer f.Close()
+	}
+	size, err := sizeOf(dir)
+	if err != nil {
+		return err
+	}
+	freed.Size += size
+	freed.Clones = append(freed.Clones, dir)
+	if dry {
+		return nil
+	}
+	return removeAtOnce(dir)
 }

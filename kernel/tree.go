@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 )
 
 // Tree is a git repository to build kernels from.
@@ -27,6 +28,7 @@ import (
 //	src/          the work tree; no .git in it, so that no build asks git anything
 //	out/          what the build at hand has made so far
 //	lock          held while something happens in git/ and src/
+//	open          held (flock(2), shared) by whoever has the Tree open
 //	building      there while a build runs: see workTree.recover
 //	state.json    what the last build was made with
 type Tree struct {
@@ -39,6 +41,7 @@ type Tree struct {
 	format    string // sha1 or sha256
 	remote    string // of a partial clone: where what is missing can be had
 	toolchain toolchainOnce
+	held      *os.File // keeps what git/ finds its objects in from being freed
 }
 
 // gitConfig is all the configuration that git gets from lab. It replaces the
@@ -205,7 +208,26 @@ func (t *Tree) setUp(ctx context.Context, common string) error {
 			return err
 		}
 	}
+	if err := t.hold(); err != nil {
+		return err
+	}
 	return t.syncShallow()
+}
+
+const heldFile = "open"
+
+// hold takes the lock of those who have the tree open.
+func (t *Tree) hold() error {
+	f, err := os.OpenFile(filepath.Join(t.base, heldFile), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
+		f.Close()
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	t.held = f
+	return nil
 }
 
 // syncShallow tells lab's repository where the history of a shallow clone ends.
@@ -235,7 +257,7 @@ func (t *Tree) shallowEnds() []string {
 }
 
 // Close gives back what the tree holds. What is in the cache stays.
-func (t *Tree) Close() error { return nil }
+func (t *Tree) Close() error { return t.held.Close() }
 
 func writeIfChanged(path, text string) error {
 	if old, err := os.ReadFile(path); err == nil && string(old) == text {

@@ -69,7 +69,7 @@ func TestJSON(t *testing.T) {
 			Path:       "lab.config", Lacks: []string{"CONFIG_PCI is not set: the guest's devices sit on PCI"},
 		},
 		"kernel-build": lab.Build{Commit: commit, Kernel: trial.Kernel, Cached: true, Build: time.Second, Verify: &kernel.Verification{Image: "sha256:aa", Vmlinux: "sha256:bb", Differs: "vmlinux: byte 4096, in section .text"}},
-		"kernel-gc": kernel.Freed{Size: 2048, Kept: 4096, InUse: []string{"/c/kernels/bb"}, Trees: []string{"/c/trees/aa"}, Kernels: []kernel.Cached{
+		"kernel-gc": kernel.Freed{Size: 2048, Kept: 4096, InUse: []string{"/c/kernels/bb"}, Trees: []string{"/c/trees/aa"}, Clones: []string{"/c/trees/clone-bb.git"}, Kernels: []kernel.Cached{
 			{Dir: "/c/kernels/aa", Size: 2048, Release: "6.1.0", Commit: commit.Hash, Source: "commit " + commit.Hash, Config: "container", Made: day, Used: day},
 		}},
 		"image-ls": newFileJSON("app:/odd\xff", &disk.Stat{

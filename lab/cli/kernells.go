@@ -84,6 +84,7 @@ EXAMPLES
 			&cli.StringFlag{Name: "older", Usage: "free what was not used for `AGE` (m, h, d)"},
 			&cli.StringFlag{Name: "keep-size", Usage: "free the longest unused until `SIZE` is left (K, M, G, T)"},
 			&cli.BoolFlag{Name: "trees", Usage: "free work trees too, from which builds are incremental"},
+			&cli.BoolFlag{Name: "clones", Usage: "free the clones of repositories that --repo gave by URL, too"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "free nothing, say what would be"},
 			jsonFlag(),
 		},
@@ -95,9 +96,9 @@ func runKernelGC(c *cli.Context) error {
 	if c.Args().Present() {
 		return usagef("unexpected argument %q", c.Args().First())
 	}
-	o := kernel.FreeOptions{Trees: c.Bool("trees"), DryRun: c.Bool("dry-run"), Limit: c.IsSet("keep-size")}
-	if !c.IsSet("older") && !o.Limit && !o.Trees {
-		return usagef("free what? Say --older AGE, --keep-size SIZE or --trees")
+	o := kernel.FreeOptions{Trees: c.Bool("trees"), Clones: c.Bool("clones"), DryRun: c.Bool("dry-run"), Limit: c.IsSet("keep-size")}
+	if !c.IsSet("older") && !o.Limit && !o.Trees && !o.Clones {
+		return usagef("free what? Say --older AGE, --keep-size SIZE, --trees or --clones")
 	}
 	var err error
 	if c.IsSet("older") {
@@ -124,6 +125,11 @@ func runKernelGC(c *cli.Context) error {
 	}
 	for _, dir := range freed.Trees {
 		if _, err := fmt.Fprintln(c.App.Writer, "work tree", dir); err != nil {
+			return err
+		}
+	}
+	for _, dir := range freed.Clones {
+		if _, err := fmt.Fprintln(c.App.Writer, "clone", dir); err != nil {
 			return err
 		}
 	}
