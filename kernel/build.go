@@ -20,6 +20,10 @@ type BuildOptions struct {
 	// whole .config, what none names has the tree's default instead.
 	Fragments []kconfig.Fragment
 	Jobs      int // 0: one for each CPU
+	// Picks and Patches are put on top of the commit, in this order; see
+	// [Tree.OnTop].
+	Picks   []Pick
+	Patches []Patch
 	// Progress, if set, is called for each line of the build's output, with
 	// the objects compiled so far and the number to expect (0: unknown), and
 	// with a line of ours while another lab uses the work tree.
@@ -59,7 +63,7 @@ func (t *Tree) Build(ctx context.Context, commit string, o BuildOptions) (k Kern
 	return k, f, cached, nil
 }
 
-func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (Kernel, *Failure, bool, error) {
+func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (k Kernel, f *Failure, cached bool, err error) {
 	if runtime.GOARCH != "amd64" {
 		return Kernel{}, nil, false, fmt.Errorf("building on %s is not supported: only on amd64", runtime.GOARCH)
 	}
@@ -71,7 +75,13 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (Kernel, 
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}
-	made, dir, err := t.entryOf(ctx, hash, r, tools)
+	top, f, err := t.OnTop(ctx, hash, o)
+	if err != nil || f != nil {
+		return Kernel{}, f, false, err
+	}
+	// What another commit of the same tree had on top is in the cache too.
+	defer func() { k.OnTop = top.Additions }()
+	made, dir, err := t.entryOf(ctx, top.Commit, r, tools)
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}
@@ -87,7 +97,7 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (Kernel, 
 		return k, f, true, nil // the other lab has built it
 	}
 	w := workTree{Tree: t, lock: lock, tools: tools, options: o}
-	k, f, err := w.make(ctx, hash, r)
+	k, f, err = w.make(ctx, top.Commit, r)
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}
@@ -95,7 +105,7 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (Kernel, 
 		_, f, err = publishEntry(w.out(), dir, made, nil, f)
 		return Kernel{}, f, false, err
 	}
-	k.Commit, k.Source = hash, "commit "+hash
+	k.Commit, k.Source, k.OnTop = hash, "commit "+hash, top.Additions
 	k, _, err = publishEntry(w.out(), dir, made, &k, nil)
 	return k, nil, false, err
 }

@@ -204,7 +204,11 @@ func (t *Tree) cached(ctx context.Context, commit string, o BuildOptions) (Kerne
 	if err != nil {
 		return Kernel{}, err
 	}
-	_, dir, err := t.entryOf(ctx, commit, r, tools)
+	top, f, err := t.OnTop(ctx, commit, o)
+	if err != nil || f != nil {
+		return Kernel{}, err
+	}
+	_, dir, err := t.entryOf(ctx, top.Commit, r, tools)
 	if err != nil {
 		return Kernel{}, err
 	}

@@ -16,6 +16,7 @@ type Resolution struct {
 	Commit string               `json:"commit"`
 	Config []byte               `json:"-"`    // a .config, as Kconfig wrote it
 	Lost   []kconfig.Difference `json:"lost"` // what was asked for and did not survive, with the reason
+	OnTop  []Addition           `json:"on_top,omitempty"`
 }
 
 // Configure resolves fragments at a commit as Build does, and compiles nothing
@@ -43,13 +44,17 @@ func (t *Tree) configure(ctx context.Context, hash string, o BuildOptions) (Reso
 	if err != nil {
 		return Resolution{}, nil, err
 	}
+	top, f, err := t.OnTop(ctx, hash, o)
+	if err != nil || f != nil {
+		return Resolution{}, f, err
+	}
 	lock, err := lockFile(ctx, filepath.Join(t.base, "lock"), holder(), o.waiting)
 	if err != nil {
 		return Resolution{}, nil, err
 	}
 	defer lock.Close()
 	w := workTree{Tree: t, lock: lock, tools: tools, options: o}
-	if err := w.prepare(ctx, hash); err != nil {
+	if err := w.prepare(ctx, top.Commit); err != nil {
 		return Resolution{}, nil, err
 	}
 	data, f, err := w.onlyResolve(ctx, r)
@@ -63,7 +68,7 @@ func (t *Tree) configure(ctx context.Context, hash string, o BuildOptions) (Reso
 	if err != nil {
 		return Resolution{}, nil, fmt.Errorf("read the resolved configuration: %w", err)
 	}
-	return Resolution{Config: data, Lost: w.lost(r, resolved)}, nil, nil
+	return Resolution{Config: data, Lost: w.lost(r, resolved), OnTop: top.Additions}, nil, nil
 }
 
 // onlyResolve resolves without a build to follow. The log of a failure stays in

@@ -36,6 +36,9 @@ type Kernel struct {
 	Footprint string   `json:"footprint,omitempty"`  // which source files the build read: see [Footprint]
 	Compiler  string   `json:"compiler,omitempty"`   // first line of the compiler's version
 	Missing   []string `json:"missing,omitempty"`    // what was asked of the configuration and did not survive
+	// OnTop are the picks and patches that were asked for, and what became of
+	// each of them at the commit.
+	OnTop []Addition `json:"on_top,omitempty"`
 
 	held *os.File // keeps the cache from freeing it; nil where it did not come from there
 }
@@ -87,9 +90,9 @@ func (k Kernel) moduleNames() []string {
 // Failure says why a commit gives no kernel. It is a finding about the commit,
 // not an error of ours.
 type Failure struct {
-	Step string `json:"step"` // "config" or "compile"
+	Step string `json:"step"` // "patch", "config" or "compile"
 	Line string `json:"line"` // the first line of the log that says what is wrong
-	Log  string `json:"log"`  // path of the whole log
+	Log  string `json:"log"`  // path of the whole log; none of the step "patch"
 }
 
 // MissingError is returned when a program or a header that a build needs is

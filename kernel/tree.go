@@ -42,6 +42,7 @@ type Tree struct {
 	remote    string // of a partial clone: where what is missing can be had
 	toolchain toolchainOnce
 	held      *os.File // keeps what git/ finds its objects in from being freed
+	tops      topsOnce
 }
 
 // gitConfig is all the configuration that git gets from lab. It replaces the
