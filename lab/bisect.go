@@ -53,10 +53,11 @@ type Bisection struct {
 // bisection is a Bisect at work.
 type bisection struct {
 	*Lab
+	axis
 	spec    Spec
-	tree    *kernel.Tree
-	options kernel.BuildOptions // of tree's commits
-	pool    *pool               // in the place of tree
+	tree    *kernel.Tree        // where the candidates are commits to build, and
+	options kernel.BuildOptions // how they are built
+	pool    *pool               // where they are ready made
 	journal *journal
 	guest   *guest
 	vain    vain
@@ -73,11 +74,11 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 		return Bisection{}, err
 	}
 	b := &bisection{Lab: l, spec: o.Spec, audits: o.Audit, start: time.Now()}
-	if err := b.open(ctx, o); err != nil {
+	if err := b.openAxis(ctx, o); err != nil {
 		return Bisection{}, err
 	}
-	defer b.close()
-	commits, err := b.ends(ctx, o)
+	defer b.Close()
+	commits, err := b.ends(ctx, o, &b.result)
 	if err != nil {
 		return Bisection{}, err
 	}
@@ -105,76 +106,6 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	}
 	b.finish()
 	return b.result, nil
-}
-
-// open finds the candidates: a tree's commits, or ready-made kernels.
-func (b *bisection) open(ctx context.Context, o BisectOptions) error {
-	if len(o.Kernels) > 0 {
-		packages, err := b.Packages(ctx, o.Spec, o.Kernels)
-		b.pool = newPool(packages)
-		return err
-	}
-	var err error
-	if b.options, err = b.buildOptions(ctx, o.Spec.Kernel); err != nil {
-		return err
-	}
-	b.tree, err = b.openTree(ctx, o.Spec.Kernel.Repo)
-	return err
-}
-
-func (b *bisection) close() {
-	if b.tree != nil {
-		b.tree.Close()
-	}
-}
-
-// ends resolves what the user gave and lists the commits between.
-func (b *bisection) ends(ctx context.Context, o BisectOptions) ([]kernel.Commit, error) {
-	if b.pool != nil {
-		return b.pool.ends(o, &b.result)
-	}
-	var err error
-	if b.result.Bad, err = b.tree.Resolve(ctx, o.Bad); err != nil {
-		return nil, err
-	}
-	var goods []string
-	for _, rev := range o.Good {
-		c, err := b.tree.Resolve(ctx, rev)
-		if err != nil {
-			return nil, err
-		}
-		if err := b.checkOrder(ctx, rev, c.Hash, o.Bad); err != nil {
-			return nil, err
-		}
-		b.result.Good = append(b.result.Good, c)
-		goods = append(goods, c.Hash)
-	}
-	commits, err := b.tree.Range(ctx, goods, b.result.Bad.Hash)
-	if err != nil {
-		return nil, err
-	}
-	b.result.Range = len(commits)
-	return commits, nil
-}
-
-// checkOrder refuses ends between which there is nothing to find.
-func (b *bisection) checkOrder(ctx context.Context, rev, good, badRev string) error {
-	bad := b.result.Bad.Hash
-	if good == bad {
-		return fmt.Errorf("good %s and bad %s are the same commit %s", rev, badRev, short(bad))
-	}
-	older, err := b.tree.IsAncestor(ctx, good, bad)
-	if err != nil || older {
-		return err
-	}
-	newer, err := b.tree.IsAncestor(ctx, bad, good)
-	if err != nil {
-		return err
-	}
-	if newer {
-		return fmt.Errorf("good %s comes after bad %s: are the two swapped?", rev, badRev)
-	}
-	return fmt.Errorf("good %s is not an ancestor of bad %s: they are on different branches; give --good a commit that both contain (git merge-base %s %s)", rev, badRev, rev, badRev)
 }
 
 // key names what is bisected, so that state is never mixed up: everything that

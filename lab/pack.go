@@ -74,10 +74,10 @@ func (p *pack) gather(ctx context.Context, o BisectOptions) error {
 		return err
 	}
 	p.from = &bisection{Lab: p.Lab, spec: s}
-	if err := p.from.open(ctx, o); err != nil {
+	if err := p.from.openAxis(ctx, o); err != nil {
 		return err
 	}
-	defer p.from.close()
+	defer p.from.Close()
 	g, err := p.prepare(ctx, s, p.found.Images)
 	if err != nil {
 		return err
@@ -146,7 +146,7 @@ func (p *pack) describe(ctx context.Context, s Spec, g *guest) error {
 
 // kernel adds the kernel that a trial was made with, and how it was built.
 func (p *pack) kernel(ctx context.Context, g *guest, role string, c kernel.Commit, tried Trial) error {
-	t, err := p.from.candidate(ctx, c)
+	t, err := p.from.trial(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -165,7 +165,7 @@ func TestPickAndEnds(t *testing.T) {
 		{[]string{"nosuch"}, "", "good end: nosuch is none"},
 	} {
 		var result Bisection
-		commits, err := newPool(packages).ends(BisectOptions{Good: test.good, Bad: test.bad}, &result)
+		commits, err := newPool(testLab(t), Spec{}, packages).ends(t.Context(), BisectOptions{Good: test.good, Bad: test.bad}, &result)
 		got := fmt.Sprint(err)
 		if err == nil {
 			var hashes []string

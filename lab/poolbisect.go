@@ -18,12 +18,22 @@ import (
 // each as a commit: its hash is the package's digest, its title is what it is
 // called, its parent is the one before it.
 type pool struct {
+	*Lab
+	spec     Spec
 	packages []Package // from the oldest to the newest
 	commits  []kernel.Commit
 }
 
-func newPool(packages []Package) *pool {
-	p := &pool{packages: packages}
+func (l *Lab) openPool(ctx context.Context, o BisectOptions) (*pool, error) {
+	packages, err := l.Packages(ctx, o.Spec, o.Kernels)
+	if err != nil {
+		return nil, err
+	}
+	return newPool(l, o.Spec, packages), nil
+}
+
+func newPool(l *Lab, s Spec, packages []Package) *pool {
+	p := &pool{Lab: l, spec: s, packages: packages}
 	for i, k := range packages {
 		c := kernel.Commit{Hash: k.Digest, Title: k.String()}
 		if i > 0 {
@@ -40,7 +50,7 @@ func (p *pool) find(hash string) int {
 
 // ends finds the ends of the bisect, by default the first kernel and the last
 // one, and gives the kernels from behind the newest good one to the bad one.
-func (p *pool) ends(o BisectOptions, result *Bisection) ([]kernel.Commit, error) {
+func (p *pool) ends(_ context.Context, o BisectOptions, result *Bisection) ([]kernel.Commit, error) {
 	bad, last := len(p.packages)-1, 0
 	var err error
 	if o.Bad != "" {
@@ -84,46 +94,31 @@ func (p *pool) digests() []string {
 	return d
 }
 
-// unpack gets a kernel of the pool, where for a commit there is build.
-func (b *bisection) unpack(ctx context.Context, c kernel.Commit) (Trial, error) {
-	i := b.pool.find(c.Hash)
+// trial unpacks a kernel of the pool.
+func (p *pool) trial(ctx context.Context, c kernel.Commit) (Trial, error) {
+	i := p.find(c.Hash)
 	if i < 0 {
 		return Trial{}, fmt.Errorf("%s is none of the kernels of this bisect", c.Hash)
 	}
-	s := b.spec
-	s.Kernel.File = b.pool.packages[i].Reference
-	k, err := b.readyMade(ctx, s, c.Hash)
+	s := p.spec
+	s.Kernel.File = p.packages[i].Reference
+	k, err := p.readyMade(ctx, s, c.Hash)
 	return Trial{Kernel: k, End: EndBuilt, Cached: true}, err
 }
 
-// candidate gets the kernel of a commit or package.
-func (b *bisection) candidate(ctx context.Context, c kernel.Commit) (Trial, error) {
-	if b.pool != nil {
-		return b.unpack(ctx, c)
-	}
-	return b.build(ctx, b.tree, c, b.options)
-}
-
-// resolve finds a commit or package by its full hash.
-func (b *bisection) resolve(ctx context.Context, hash string) (kernel.Commit, error) {
-	if b.pool == nil {
-		return b.tree.Resolve(ctx, hash)
-	}
-	i := b.pool.find(hash)
+func (p *pool) resolve(_ context.Context, hash string) (kernel.Commit, error) {
+	i := p.find(hash)
 	if i < 0 {
 		return kernel.Commit{}, fmt.Errorf("%s is none of the kernels of this bisect", hash)
 	}
-	return b.pool.commits[i], nil
+	return p.commits[i], nil
 }
 
-// words puts a text that speaks of commits into the words for ready-made
-// kernels, where it is those that are bisected.
-func (b *bisection) words(text string) string {
-	if b.pool == nil {
-		return text
-	}
+func (p *pool) words(text string) string {
 	return strings.NewReplacer("commit", "kernel", "parent", "predecessor").Replace(text)
 }
+
+func (p *pool) Close() error { return nil }
 
 // isPackageHash tells the hash of a package among commits from that of a commit.
 func isPackageHash(hash string) bool { return strings.HasPrefix(hash, "sha256:") }

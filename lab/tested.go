@@ -53,7 +53,7 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 			return b.record(r, err)
 		}
 	}
-	t, err := b.candidate(ctx, c)
+	t, err := b.trial(ctx, c)
 	if err != nil {
 		return Tested{}, err
 	}
