@@ -39,7 +39,7 @@ func TestNext(t *testing.T) {
 		want  Step
 	}{
 		{"one commit", line(1), nil,
-			Step{Test: -1, Culprit: 0, Left: 1, Why: "every other commit is ruled out"}},
+			Step{Test: -1, Culprit: 0, Left: 1, Why: "every other commit is ruled out", Confidence: 1}},
 		{"two commits", line(2), nil,
 			Step{Test: 0, Culprit: -1, Left: 2, Steps: 0, Why: "halves 2 commits: 1 on each side"}},
 		{"an even number", line(24), nil,
@@ -51,13 +51,13 @@ func TestNext(t *testing.T) {
 		{"bad narrows", line(4), []Mark{Unknown, Bad},
 			Step{Test: 0, Culprit: -1, Left: 2, Why: "halves 2 commits: 1 on each side"}},
 		{"found", line(4), []Mark{Good, Bad, Unknown, Unknown},
-			Step{Test: -1, Culprit: 1, Left: 1, Why: "every other commit is ruled out"}},
+			Step{Test: -1, Culprit: 1, Left: 1, Why: "every other commit is ruled out", Confidence: 1}},
 		{"the bad end's mark may be bad", line(2), []Mark{Good, Bad},
-			Step{Test: -1, Culprit: 1, Left: 1, Why: "every other commit is ruled out"}},
+			Step{Test: -1, Culprit: 1, Left: 1, Why: "every other commit is ruled out", Confidence: 1}},
 		{"the middle is skipped", line(8), []Mark{3: Skip},
 			Step{Test: 1, Culprit: -1, Left: 8, Steps: 2, Why: "the middle cannot be tested; next best, splits 8 commits: 2 and 6"}},
 		{"only skipped ones", line(5), []Mark{Good, Skip, Skip, Bad, Unknown},
-			Step{Test: -1, Culprit: -1, Suspects: []int{1, 2, 3}, Left: 3, Why: "only skipped commits are left to test; the first bad commit could be any of 3"}},
+			Step{Test: -1, Culprit: -1, Suspects: []int{1, 2, 3}, Left: 3, Why: "only skipped commits are left to test; the first bad commit could be any of 3", Confidence: 1}},
 		{"both sides of a merge", merge, nil,
 			Step{Test: 2, Culprit: -1, Left: 7, Steps: 2, Why: "splits 7 commits: 3 and 4"}},
 		{"a good side", merge, []Mark{4: Good},
@@ -103,10 +103,13 @@ func TestWeightsAreGits(t *testing.T) {
 	for _, n := range []int{2, 10, 63, 64, 65, 200, 700} {
 		r, ids := newRepo(t, randomDAG(rnd, n))
 		c := r.candidates(ids[0], ids[n-1])
-		g := subgraph(c, make([]Mark, len(c)), remaining(c, make([]Mark, len(c))))
+		ones := make([]float64, len(c))
+		for i := range ones {
+			ones[i] = 1
+		}
 		distance := make(map[string]int)
-		for i, w := range g.weight {
-			distance[c[i].ID] = min(w, len(c)-w)
+		for i, w := range contract(c, func(i int) bool { return rnd.IntN(9) == 0 }).upto(ones) {
+			distance[c[i].ID] = min(int(w), len(c)-int(w))
 		}
 		lines := strings.Split(strings.TrimSpace(r.git("", "rev-list", "--bisect-all", ids[n-1], "^"+ids[0])), "\n")
 		if len(lines) != len(c) {
