@@ -8,13 +8,15 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
+	"lab/kernel"
 	"lab/lab/cli"
 	"lab/lab/demo"
 	"lab/probe/agent"
 )
 
 func main() {
-	agent.Dispatch() // in the guest this program is PID 1, and does not return
+	agent.Dispatch()  // in the guest this program is PID 1, and does not return
+	kernel.Dispatch() // and as the first process in a toolchain's image, neither
 	if filepath.Base(os.Args[0]) == demo.ProbeName {
 		os.Exit(demo.AuditProbe())
 	}

@@ -24,6 +24,11 @@ type BuildOptions struct {
 	// [Tree.OnTop].
 	Picks   []Pick
 	Patches []Patch
+	// Toolchain is what to build with; the zero one is chosen by the commit's
+	// age, as Tree.ChooseToolchain does.
+	Toolchain Toolchain
+	// Notice, if set, is told what one should know about that choice.
+	Notice func(text string)
 	// Progress, if set, is called for each line of the build's output, with
 	// the objects compiled so far and the number to expect (0: unknown), and
 	// with a line of ours while another lab uses the work tree.
@@ -71,7 +76,7 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (k Kernel
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}
-	tools, err := t.findToolchain(ctx)
+	tools, err := t.toolchain(ctx, hash, o)
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}
@@ -80,7 +85,7 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (k Kernel
 		return Kernel{}, f, false, err
 	}
 	// What another commit of the same tree had on top is in the cache too.
-	defer func() { k.OnTop = top.Additions }()
+	defer func() { k.OnTop, k.Toolchain = top.Additions, tools.recordOf(k) }()
 	made, dir, err := t.entryOf(ctx, top.Commit, r, tools)
 	if err != nil {
 		return Kernel{}, nil, false, err
@@ -111,12 +116,12 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (k Kernel
 }
 
 // entryOf says what a commit's kernel is made from, and where the cache has it.
-func (t *Tree) entryOf(ctx context.Context, hash string, r request, tools toolchain) (made []string, dir string, err error) {
+func (t *Tree) entryOf(ctx context.Context, hash string, r request, tools Toolchain) (made []string, dir string, err error) {
 	var tree strings.Builder
 	if err := t.git(ctx, &tree, nil, "rev-parse", "--verify", hash+"^{tree}"); err != nil {
 		return nil, "", err
 	}
-	made = append([]string{"build", "tree " + strings.TrimSpace(tree.String()), r.identity()}, tools.identity...)
+	made = append([]string{"build", "tree " + strings.TrimSpace(tree.String()), r.identity()}, tools.Identity()...)
 	return made, filepath.Join(t.kernels, cacheKey(made)), nil
 }
 

@@ -22,8 +22,9 @@ const (
 // signs that it is the host that failed and not the kernel.
 type buildLog struct {
 	w        io.Writer
-	path     string // where w writes
-	src      string // the work tree's path, left out of what is quoted
+	path     string    // where w writes
+	src      string    // the work tree's path, left out of what is quoted
+	tools    Toolchain // what the programs that are missing are missing of
 	progress func(line string, objects, total int)
 	total    int // objects expected
 
@@ -111,13 +112,13 @@ func (l *buildLog) line(line string) {
 		}
 	}
 	if l.host == nil {
-		l.host = hostFault(line)
+		l.host = l.hostFault(line)
 	}
 }
 
 // hostFault returns the error that a line of a failed build's log stands for
 // when it is about the host.
-func hostFault(line string) error {
+func (l *buildLog) hostFault(line string) error {
 	switch {
 	case strings.Contains(line, "No space left on device"):
 		return syscall.ENOSPC
@@ -128,14 +129,14 @@ func hostFault(line string) error {
 	}
 	for _, re := range []*regexp.Regexp{notFound, notFound2} {
 		if m := re.FindStringSubmatch(line); m != nil && slices.Contains(hostTools, m[1]) {
-			if _, err := exec.LookPath(m[1]); err != nil {
-				return &MissingError{Tool: m[1], For: "build this kernel"}
+			if !l.tools.has(m[1]) {
+				return &MissingError{Tool: m[1], For: "build this kernel", Image: l.tools.Image}
 			}
 		}
 	}
 	for _, re := range []*regexp.Regexp{noHeader, noOther} {
 		if m := re.FindStringSubmatch(line); m != nil {
-			return &MissingError{Tool: strings.Join(m[1:], ""), For: "build this kernel"}
+			return &MissingError{Tool: strings.Join(m[1:], ""), For: "build this kernel", Image: l.tools.Image}
 		}
 	}
 	return nil

@@ -143,7 +143,7 @@ func unexpected(err error) error {
 }
 
 // Footprint gives the footprint of a commit's kernel, as Build has left it in
-// the cache for these options and the toolchain of this host. It is nil where
+// the cache for these options and the same toolchain. It is nil where
 // there is none: not built, not built like that, or not to be told.
 func (t *Tree) Footprint(ctx context.Context, commit string, o BuildOptions) (*Footprint, error) {
 	k, err := t.cached(ctx, commit, o)
@@ -200,7 +200,7 @@ func (t *Tree) cached(ctx context.Context, commit string, o BuildOptions) (Kerne
 	if err != nil {
 		return Kernel{}, err
 	}
-	tools, err := t.findToolchain(ctx)
+	tools, err := t.toolchain(ctx, commit, o)
 	if err != nil {
 		return Kernel{}, err
 	}

@@ -40,7 +40,7 @@ func (t *Tree) configure(ctx context.Context, hash string, o BuildOptions) (Reso
 	if err != nil {
 		return Resolution{}, nil, err
 	}
-	tools, err := t.findToolchain(ctx)
+	tools, err := t.toolchain(ctx, hash, o)
 	if err != nil {
 		return Resolution{}, nil, err
 	}

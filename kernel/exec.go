@@ -23,6 +23,8 @@ type child struct {
 	stdout io.Writer
 	stderr io.Writer // nil: quoted in the error
 	extra  []*os.File
+	room   *room    // the root file system to run in; nil: the host's
+	write  []string // folders that it can write to there
 }
 
 // run runs it. A cancelled ctx ends the whole process group, with SIGTERM
@@ -32,14 +34,16 @@ type child struct {
 // one that says that the disk is full is ENOSPC. Any other failure is an
 // *exec.ExitError.
 func (c child) run(ctx context.Context, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir, cmd.Env, cmd.ExtraFiles = c.dir, c.env, c.extra
+	cmd, err := c.command(ctx, name, args)
+	if err != nil {
+		return err
+	}
+	cmd.ExtraFiles = c.extra
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, c.stdout, c.stderr
 	complaint := cappedBuffer{limit: 4096}
 	if c.stderr == nil {
 		cmd.Stderr = &complaint
 	}
-	cmd.SysProcAttr = procAttr()
 	cmd.Cancel = func() error {
 		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
 			return os.ErrProcessDone
@@ -51,7 +55,7 @@ func (c child) run(ctx context.Context, name string, args ...string) error {
 	// The death signal comes when the *thread* that started the child dies.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err := cmd.Start()
+	err = cmd.Start()
 	if errors.Is(err, exec.ErrNotFound) {
 		return &MissingError{Tool: name, For: "run " + strings.Join(append([]string{name}, args[:min(1, len(args))]...), " ")}
 	}
@@ -66,7 +70,9 @@ func (c child) run(ctx context.Context, name string, args ...string) error {
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if ctx.Err() != nil {
-		if status.Signal() == syscall.SIGKILL || errors.Is(err, exec.ErrWaitDelay) {
+		// bubblewrap, told to end, kills the program at once.
+		killed := status.Signal() == syscall.SIGKILL || c.room != nil && c.room.way == byBubblewrap
+		if killed || errors.Is(err, exec.ErrWaitDelay) {
 			return fmt.Errorf("%w: %w", context.Cause(ctx), ErrInterrupted)
 		}
 		return context.Cause(ctx)
@@ -75,6 +81,9 @@ func (c child) run(ctx context.Context, name string, args ...string) error {
 	if status.Signaled() {
 		return fmt.Errorf("%s: %w (%s)", name, ErrInterrupted, status.Signal())
 	}
+	if signal, killed := killedInside(status.ExitStatus()); killed && c.room != nil {
+		return fmt.Errorf("%s: %w (%s)", name, ErrInterrupted, signal)
+	}
 	if strings.Contains(said, "No space left on device") {
 		return fmt.Errorf("%s: %w", name, syscall.ENOSPC)
 	}
@@ -82,6 +91,16 @@ func (c child) run(ctx context.Context, name string, args ...string) error {
 		return fmt.Errorf("%w: %s", err, said)
 	}
 	return err
+}
+
+// command is what is started: the program, or what takes it into its room.
+func (c child) command(ctx context.Context, name string, args []string) (*exec.Cmd, error) {
+	if c.room != nil {
+		return c.room.command(ctx, c, name, args)
+	}
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = c.dir, c.env, procAttr()
+	return cmd, nil
 }
 
 // cappedBuffer takes everything and keeps the first limit bytes. The buffer is

@@ -40,6 +40,8 @@ type Kernel struct {
 	// each of them at the commit.
 	OnTop []Addition `json:"on_top,omitempty"`
 
+	Toolchain *Toolchain `json:"toolchain,omitempty"` // what it was built with; nil: not by lab
+
 	held *os.File // keeps the cache from freeing it; nil where it did not come from there
 }
 
@@ -96,13 +98,17 @@ type Failure struct {
 }
 
 // MissingError is returned when a program or a header that a build needs is
-// not installed on this host.
+// not installed on this host, or not in the toolchain's image.
 type MissingError struct {
-	Tool string // "flex", "lz4c", "openssl/bio.h"
-	For  string // what it is needed for
+	Tool  string // "flex", "lz4c", "openssl/bio.h"
+	For   string // what it is needed for
+	Image string // the toolchain's image that does not have it; empty: the host
 }
 
 func (e *MissingError) Error() string {
+	if e.Image != "" {
+		return fmt.Sprintf("%s: the toolchain image %s has no %s", e.For, e.Image, e.Tool)
+	}
 	return fmt.Sprintf("%s: %s is not installed", e.For, e.Tool)
 }
 

@@ -18,18 +18,19 @@ import (
 	"lab/kernel/kconfig"
 )
 
-// A Cached is what one directory of cache/kernels holds.
+// A Cached is what one directory of cache/kernels or cache/toolchains holds.
 type Cached struct {
-	Dir     string    `json:"dir"`
-	Size    int64     `json:"size"` // bytes of all its files
-	Release string    `json:"release,omitempty"`
-	Commit  string    `json:"commit,omitempty"`  // the first that it was built for
-	Source  string    `json:"source,omitempty"`  // as in Kernel
-	Config  string    `json:"config,omitempty"`  // of a build: a built-in fragment, or the beginning of the request's digest
-	Failure string    `json:"failure,omitempty"` // of a commit that does not build: why
-	Damaged bool      `json:"damaged,omitempty"` // its meta.json does not read
-	Made    time.Time `json:"made"`
-	Used    time.Time `json:"used"`
+	Dir       string    `json:"dir"`
+	Size      int64     `json:"size"` // bytes of all its files
+	Release   string    `json:"release,omitempty"`
+	Commit    string    `json:"commit,omitempty"`    // the first that it was built for
+	Source    string    `json:"source,omitempty"`    // as in Kernel
+	Config    string    `json:"config,omitempty"`    // of a build: a built-in fragment, or the beginning of the request's digest
+	Failure   string    `json:"failure,omitempty"`   // of a commit that does not build: why
+	Toolchain string    `json:"toolchain,omitempty"` // of an unpacked image with a compiler: its reference
+	Damaged   bool      `json:"damaged,omitempty"`   // its meta.json does not read
+	Made      time.Time `json:"made"`
+	Used      time.Time `json:"used"`
 }
 
 // usedFile lies in an entry of the cache. Its time is when the entry was last
@@ -82,6 +83,11 @@ func List(ctx context.Context, cache string) ([]Cached, error) {
 		}
 		list = append(list, c)
 	}
+	images, err := listToolchains(ctx, cache)
+	if err != nil {
+		return nil, fmt.Errorf("list toolchains: %w", err)
+	}
+	list = append(list, images...)
 	slices.SortFunc(list, func(a, b Cached) int {
 		if order := b.Used.Compare(a.Used); order != 0 {
 			return order
@@ -97,21 +103,11 @@ func describeEntry(dir string, names map[string]string) (Cached, error) {
 	if c.Size, err = sizeOf(dir); err != nil {
 		return Cached{}, err
 	}
-	info, err := os.Stat(dir)
-	if err != nil {
+	if c.Made, c.Used, err = entryTimes(dir); err != nil {
 		return Cached{}, err
 	}
-	c.Made = info.ModTime()
-	meta := filepath.Join(dir, "meta.json")
-	if info, err := os.Stat(meta); err == nil {
-		c.Made = info.ModTime()
-	}
-	c.Used = c.Made
-	if info, err := os.Stat(filepath.Join(dir, usedFile)); err == nil {
-		c.Used = info.ModTime()
-	}
 	var e entry
-	f, err := os.Open(meta)
+	f, err := os.Open(filepath.Join(dir, "meta.json"))
 	if err == nil {
 		err = json.NewDecoder(io.LimitReader(f, 16<<20)).Decode(&e)
 		f.Close()
@@ -132,6 +128,23 @@ func describeEntry(dir string, names map[string]string) (Cached, error) {
 		}
 	}
 	return c, nil
+}
+
+// entryTimes tells when an entry was made and last used.
+func entryTimes(dir string) (made, used time.Time, err error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return made, used, err
+	}
+	made = info.ModTime()
+	if info, err := os.Stat(filepath.Join(dir, "meta.json")); err == nil {
+		made = info.ModTime()
+	}
+	used = made
+	if info, err := os.Stat(filepath.Join(dir, usedFile)); err == nil {
+		used = info.ModTime()
+	}
+	return made, used, nil
 }
 
 // requestNames names the requests that are made of built-in fragments alone.

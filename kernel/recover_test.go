@@ -17,10 +17,16 @@ import (
 
 // TestMain lets the test binary be a lab that builds, to be killed.
 func TestMain(m *testing.M) {
+	Dispatch()
 	if cache := os.Getenv("KERNEL_TEST_BUILD"); cache != "" {
+		o := fragments("CONFIG_A=y\n")
 		tree, err := OpenTree(context.Background(), cache, os.Getenv("KERNEL_TEST_REPO"))
+		if image := os.Getenv("KERNEL_TEST_IMAGE"); err == nil && image != "" {
+			o.Toolchain, err = OpenToolchain(context.Background(), cache, ToolchainImage{Digest: image, Env: []string{"PATH=/opt/tiny:/bin"}})
+			o.Toolchain.room.way = way(os.Getenv("KERNEL_TEST_WAY"))
+		}
 		if err == nil {
-			_, _, _, err = tree.Build(context.Background(), "HEAD", fragments("CONFIG_A=y\n"))
+			_, _, _, err = tree.Build(context.Background(), "HEAD", o)
 		}
 		if err != nil {
 			panic(err)

@@ -32,17 +32,17 @@ import (
 //	building      there while a build runs: see workTree.recover
 //	state.json    what the last build was made with
 type Tree struct {
-	repo      string // the user's repository or a directory in it
-	base      string // cache/trees/KEY
-	trees     string // cache/trees, which is also the children's HOME
-	kernels   string // cache/kernels
-	objects   string // the user's object directory
-	shallow   string // where the user's repository says that it is shallow
-	format    string // sha1 or sha256
-	remote    string // of a partial clone: where what is missing can be had
-	toolchain toolchainOnce
-	held      *os.File // keeps what git/ finds its objects in from being freed
-	tops      topsOnce
+	repo       string // the user's repository or a directory in it
+	base       string // cache/trees/KEY
+	trees      string // cache/trees, which is also the children's HOME
+	kernels    string // cache/kernels
+	objects    string // the user's object directory
+	shallow    string // where the user's repository says that it is shallow
+	format     string // sha1 or sha256
+	remote     string // of a partial clone: where what is missing can be had
+	toolchains toolchains
+	held       *os.File // keeps what git/ finds its objects in from being freed
+	tops       topsOnce
 }
 
 // gitConfig is all the configuration that git gets from lab. It replaces the

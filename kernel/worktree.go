@@ -25,7 +25,7 @@ import (
 type workTree struct {
 	*Tree
 	lock    *os.File
-	tools   toolchain
+	tools   Toolchain
 	options BuildOptions
 }
 
@@ -61,7 +61,7 @@ func (w *workTree) prepare(ctx context.Context, hash string) error {
 		return fmt.Errorf("recover the work tree: %w", err)
 	}
 	state := w.readState()
-	if state.Toolchain != nil && !slices.Equal(state.Toolchain, w.tools.identity) {
+	if state.Toolchain != nil && !slices.Equal(state.Toolchain, w.tools.Identity()) {
 		// Older kernels' makefiles do not notice a new compiler.
 		if err := w.wipe(ctx); err != nil {
 			return err
@@ -114,7 +114,7 @@ func (w *workTree) attempt(ctx context.Context, r request) (k Kernel, f *Failure
 	_, statErr := os.Stat(filepath.Join(w.src(), ".config"))
 	fresh := statErr != nil
 	state := w.readState()
-	state.Toolchain = w.tools.identity
+	state.Toolchain = w.tools.Identity()
 	if err := w.writeState(state); err != nil {
 		return Kernel{}, nil, false, err
 	}
@@ -160,7 +160,7 @@ func (w *workTree) begin() (*buildLog, io.Closer, error) {
 	}
 	path := filepath.Join(w.out(), "build.log")
 	file, err := os.Create(path)
-	return &buildLog{w: file, path: path, src: w.src(), progress: w.options.Progress}, file, err
+	return &buildLog{w: file, path: path, src: w.src(), tools: w.tools, progress: w.options.Progress}, file, err
 }
 
 // configure makes .config, and leaves it alone when it would be the same, so
@@ -216,7 +216,8 @@ func (w *workTree) resolve(ctx context.Context, r request, log *buildLog) ([]byt
 func (w *workTree) runMake(ctx context.Context, log *buildLog, env []string, args ...string) error {
 	c := child{
 		dir: w.src(), stdout: log, stderr: log, extra: []*os.File{w.lock},
-		env: append(append(baseEnv(w.trees),
+		room: w.tools.room, write: []string{w.base},
+		env: append(append(w.tools.env(baseEnv(w.trees)),
 			// What would differ from one build to the next
 			// (Documentation/kbuild/reproducible-builds.rst).
 			"KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 1970", "KBUILD_BUILD_USER=lab",
@@ -254,7 +255,7 @@ func (w *workTree) collect(r request) (Kernel, error) {
 		return Kernel{}, noResult{errors.New(strings.ReplaceAll(err.Error(), w.out()+"/", ""))}
 	}
 	k.Config, k.SystemMap = filepath.Join(w.out(), "config"), filepath.Join(w.out(), "System.map")
-	k.Compiler = w.tools.compiler
+	k.Compiler, k.Toolchain = w.tools.Compiler(), &w.tools
 	footprint, err := readFootprint(w.src())
 	if err != nil {
 		return Kernel{}, err
