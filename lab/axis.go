@@ -16,6 +16,8 @@ type axis interface {
 	ends(ctx context.Context, o BisectOptions, r *Bisection) ([]kernel.Commit, error)
 	// resolve finds a candidate, or a parent of one, by its hash.
 	resolve(ctx context.Context, hash string) (kernel.Commit, error)
+	// identity names the candidates and their order, where the ends do not.
+	identity() []string
 	// trial gets a candidate's kernel: what can be known of it without a boot.
 	trial(ctx context.Context, c kernel.Commit) (Trial, error)
 	// words puts a text that speaks of commits into the axis's own words.
@@ -29,6 +31,13 @@ func (b *bisection) openAxis(ctx context.Context, o BisectOptions) (err error) {
 		b.pool, err = b.openPool(ctx, o)
 		b.axis = b.pool
 		return err
+	}
+	if len(o.Images) > 0 || o.Layers != "" {
+		if b.gallery, err = b.openGallery(ctx, o); err != nil {
+			return err
+		}
+		b.axis, b.spec, b.options = b.gallery, b.gallery.spec, b.gallery.source.options
+		return nil
 	}
 	if b.options, err = b.buildOptions(ctx, o.Spec.Kernel); err != nil {
 		return err
@@ -90,6 +99,8 @@ func (h *history) checkOrder(ctx context.Context, rev, good, badRev, bad string)
 	}
 	return fmt.Errorf("good %s is not an ancestor of bad %s: they are on different branches; give --good a commit that both contain (git merge-base %s %s)", rev, badRev, rev, badRev)
 }
+
+func (h *history) identity() []string { return nil }
 
 func (h *history) resolve(ctx context.Context, hash string) (kernel.Commit, error) {
 	return h.tree.Resolve(ctx, hash)

@@ -24,7 +24,14 @@ type BisectOptions struct {
 	// kernels, as Lab.Packages takes them. Good and Bad then name some of them,
 	// by default the first and the last.
 	Kernels []string
-	Dir     string // where the bisect keeps its state; empty is a folder of Lab.State named by what is bisected
+	// Images, in their place, are references of the image under test, from the
+	// oldest to the newest, ranges FROM..TO of a registry's tags, and patterns;
+	// Layers is one image, whose layers are added one by one. Both are tried on the
+	// one kernel that Spec.Kernel names, and stand for what Spec.Images has under the
+	// name of the test's container.
+	Images []string
+	Layers string
+	Dir    string // where the bisect keeps its state; empty is a folder of Lab.State named by what is bisected
 	// Audit is how many commits whose verdicts were inferred without a build
 	// are built and booted at the end, to see that they were right.
 	Audit int
@@ -40,6 +47,7 @@ type Bisection struct {
 	Parents  []string        `json:"parents,omitempty"` // those of the culprit that were tested good
 	Suspects []kernel.Commit `json:"suspects,omitempty"`
 	Unclear  string          `json:"unclear,omitempty"`
+	Axis     string          `json:"axis"`              // what each candidate is: commit, kernel, image or layer
 	Range    int             `json:"range"`             // commits between the ends
 	Inert    int             `json:"inert"`             // those of them that, as the last builds read the tree, cannot change the kernel
 	Kernels  []Package       `json:"kernels,omitempty"` // all, in order, where ready-made ones were bisected; a commit's hash is then a package's digest
@@ -58,6 +66,7 @@ type bisection struct {
 	tree    *kernel.Tree        // where the candidates are commits to build, and
 	options kernel.BuildOptions // how they are built
 	pool    *pool               // where they are ready made
+	gallery *gallery            // where they are images
 	journal *journal
 	guest   *guest
 	vain    vain
@@ -78,6 +87,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 		return Bisection{}, err
 	}
 	defer b.Close()
+	b.result.Axis = b.words("commit")
 	commits, err := b.ends(ctx, o, &b.result)
 	if err != nil {
 		return Bisection{}, err
@@ -123,7 +133,7 @@ func (b *bisection) key() (string, error) {
 		Good      []string
 		Bad       string
 		Kernels   []string `json:",omitempty"`
-	}{s, b.options.Fragments, goods, b.result.Bad.Hash, b.pool.digests()})
+	}{s, b.options.Fragments, goods, b.result.Bad.Hash, b.identity()})
 	if err != nil {
 		return "", fmt.Errorf("encode spec: %w", err)
 	}
@@ -342,7 +352,7 @@ func (b *bisection) finish() {
 	for _, c := range b.result.Suspects {
 		h.Suspects = append(h.Suspects, logged(c))
 	}
-	if b.pool == nil {
+	if !isPackageHash(b.result.Bad.Hash) {
 		b.result.Log = search.Log(h)
 	}
 	b.result.Elapsed = time.Since(b.start)

@@ -71,6 +71,12 @@ func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.
 		if err != nil {
 			return Disk{}, err
 		}
+		whole := img.Pin
+		if load.Layers > 0 {
+			if img, err = oci.FirstLayers(img, load.Layers); err != nil {
+				return Disk{}, err
+			}
+		}
 		c, err := container(load.Name, img, s.Limits)
 		if err != nil {
 			return Disk{}, fmt.Errorf("image %s: %w", load.Reference, err)
@@ -78,7 +84,7 @@ func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.
 		if boot != nil && load.Name == s.Test.Container && len(s.Test.Command) == 0 && !hasCommand(c.Config) {
 			return Disk{}, fmt.Errorf("image %s has no command to run: name one behind --", load.Reference)
 		}
-		d.Containers = append(d.Containers, Image{Name: load.Name, Pin: img.Pin})
+		d.Containers = append(d.Containers, Image{Name: load.Name, Pin: whole})
 		spec.Containers = append(spec.Containers, c)
 	}
 	d.Image, err = l.writeDisk(ctx, spec, path)

@@ -161,3 +161,13 @@ func (j *journal) Close() error {
 	}
 	return err
 }
+
+// title is that of a commit that was tested.
+func (j *journal) title(hash string) string {
+	for _, r := range j.records {
+		if r.Tested != nil && r.Tested.Commit.Hash == hash {
+			return r.Tested.Commit.Title
+		}
+	}
+	return short(hash)
+}

@@ -34,7 +34,7 @@ func TestKVMThatDoesNotBootLinux(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(fs, "true"), busybox, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := Spec{Images: []Load{{"test", "rootfs:" + fs}}, Test: probe.Spec{Command: []string{"/true"}}, Machine: MachineSpec{Accel: "tcg"}}
+	s := Spec{Images: []Load{{Name: "test", Reference: "rootfs:" + fs}}, Test: probe.Spec{Command: []string{"/true"}}, Machine: MachineSpec{Accel: "tcg"}}
 	if err := s.Validate(); err != nil {
 		t.Fatal(err)
 	}

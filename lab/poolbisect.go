@@ -19,9 +19,9 @@ import (
 // called, its parent is the one before it.
 type pool struct {
 	*Lab
+	row
 	spec     Spec
 	packages []Package // from the oldest to the newest
-	commits  []kernel.Commit
 }
 
 func (l *Lab) openPool(ctx context.Context, o BisectOptions) (*pool, error) {
@@ -33,92 +33,36 @@ func (l *Lab) openPool(ctx context.Context, o BisectOptions) (*pool, error) {
 }
 
 func newPool(l *Lab, s Spec, packages []Package) *pool {
-	p := &pool{Lab: l, spec: s, packages: packages}
-	for i, k := range packages {
-		c := kernel.Commit{Hash: k.Digest, Title: k.String()}
-		if i > 0 {
-			c.Parents = []string{packages[i-1].Digest}
-		}
-		p.commits = append(p.commits, c)
+	p := &pool{Lab: l, spec: s, packages: packages, row: row{what: "kernel"}}
+	for _, k := range packages {
+		p.add(k.Digest, k.String())
 	}
 	return p
 }
 
-func (p *pool) find(hash string) int {
-	return slices.IndexFunc(p.commits, func(c kernel.Commit) bool { return c.Hash == hash })
-}
-
-// ends finds the ends of the bisect, by default the first kernel and the last
-// one, and gives the kernels from behind the newest good one to the bad one.
 func (p *pool) ends(_ context.Context, o BisectOptions, result *Bisection) ([]kernel.Commit, error) {
-	bad, last := len(p.packages)-1, 0
-	var err error
-	if o.Bad != "" {
-		if bad, err = pick(p.packages, o.Bad); err != nil {
-			return nil, fmt.Errorf("bad end: %w", err)
-		}
-	}
-	goods := []int{0}
-	if len(o.Good) > 0 {
-		goods = nil
-	}
-	for _, what := range o.Good {
-		i, err := pick(p.packages, what)
-		if err != nil {
-			return nil, fmt.Errorf("good end: %w", err)
-		}
-		goods = append(goods, i)
-	}
-	for _, i := range goods {
-		if i >= bad {
-			return nil, fmt.Errorf("the good kernel %s does not come before the bad one %s: are the two swapped?", p.packages[i], p.packages[bad])
-		}
-		result.Good = append(result.Good, p.commits[i])
-		last = max(last, i)
-	}
-	result.Bad = p.commits[bad]
 	result.Kernels = p.packages
-	result.Range = bad - last
-	return p.commits[last+1 : bad+1], nil
+	return p.between(o, func(what string) (int, error) { return pick(p.packages, what) }, result)
 }
 
-// digests name the kernels and their order.
-func (p *pool) digests() []string {
-	if p == nil {
-		return nil
-	}
-	var d []string
+func (p *pool) identity() (names []string) {
 	for _, k := range p.packages {
-		d = append(d, k.Digest)
+		names = append(names, k.Digest)
 	}
-	return d
+	return names
 }
 
 // trial unpacks a kernel of the pool.
 func (p *pool) trial(ctx context.Context, c kernel.Commit) (Trial, error) {
-	i := p.find(c.Hash)
-	if i < 0 {
-		return Trial{}, fmt.Errorf("%s is none of the kernels of this bisect", c.Hash)
+	i, err := p.find(c.Hash)
+	if err != nil {
+		return Trial{}, err
 	}
 	s := p.spec
 	s.Kernel.File = p.packages[i].Reference
 	k, err := p.readyMade(ctx, s, c.Hash)
 	return Trial{Kernel: k, End: EndBuilt, Cached: true}, err
 }
-
-func (p *pool) resolve(_ context.Context, hash string) (kernel.Commit, error) {
-	i := p.find(hash)
-	if i < 0 {
-		return kernel.Commit{}, fmt.Errorf("%s is none of the kernels of this bisect", hash)
-	}
-	return p.commits[i], nil
-}
-
-func (p *pool) words(text string) string {
-	return strings.NewReplacer("commit", "kernel", "parent", "predecessor").Replace(text)
-}
-
-func (p *pool) Close() error { return nil }
 
 // isPackageHash tells the hash of a package among commits from that of a commit.
 func isPackageHash(hash string) bool { return strings.HasPrefix(hash, "sha256:") }
@@ -172,6 +116,10 @@ func (b *Bisection) kernel(hash string) *Package {
 // Next says what to do with the answer of a bisect over ready-made kernels:
 // where what changed between the two is told, and where to bisect on.
 func (b *Bisection) Next() []string {
+	if b.Culprit != nil && b.Axis == "image" && len(b.Parents) > 0 {
+		return []string{fmt.Sprintf("see what differs between the two: lab image build --load app=%s -o good.img && lab image build --load app=%s -o bad.img && lab image diff good.img:app bad.img:app",
+			b.title(b.Parents[0]), b.Culprit.Title)}
+	}
 	bad, good := b.FirstBad(), b.LastGood()
 	if bad == nil || good == nil {
 		return nil
@@ -186,6 +134,15 @@ func (b *Bisection) Next() []string {
 		next = append(next, fmt.Sprintf("upstream, the change is among those of %s..%s, unless it is the distribution's: lab bisect --repo LINUX --good %s --bad %s --config FRAGMENT", from, to, from, to))
 	}
 	return next
+}
+
+// title is that of a candidate that was tested.
+func (b *Bisection) title(hash string) string {
+	i := slices.IndexFunc(b.Tested, func(t Tested) bool { return t.Commit.Hash == hash })
+	if i < 0 {
+		return short(hash)
+	}
+	return b.Tested[i].Commit.Title
 }
 
 // changelog says how to see a package's.

@@ -54,7 +54,10 @@ type KernelSpec struct {
 }
 
 // Load puts an image into the guest under a name.
-type Load struct{ Name, Reference string }
+type Load struct {
+	Name, Reference string
+	Layers          int `json:",omitempty"` // only the first so many; 0 is all
+}
 
 // MachineSpec is what the user may choose of the virtual machine.
 type MachineSpec struct {

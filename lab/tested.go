@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"lab/kernel"
@@ -31,6 +32,7 @@ type Tested struct {
 	// nothing that differs between the two is compiled.
 	Unbuilt bool          `json:"unbuilt,omitempty"`
 	Kernel  string        `json:"kernel,omitempty"`  // digest of the kernel image
+	Image   string        `json:"image,omitempty"`   // what was tested of the image under test, where images are bisected
 	Modules string        `json:"modules,omitempty"` // digest of the modules that came along with it
 	Dir     string        `json:"dir,omitempty"`     // what the trial saw, below the bisect's folder
 	Drift   int           `json:"drift,omitempty"`   // symbols of its config that differ from the first kernel's
@@ -65,11 +67,15 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 		return Tested{}, err
 	}
 	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Modules: modules, Drift: len(t.Drift), Cached: t.Cached, Left: left}
-	if same := b.sameKernel(t, modules, role); same != nil {
+	g, err := b.guestOf(ctx, &r)
+	if err != nil {
+		return Tested{}, err
+	}
+	if same := b.sameBytes(t, r); same != nil {
 		r.Verdict, r.End, r.Exit, r.Inferred, r.Build = same.Verdict, same.End, same.Exit, same.Commit.Hash, t.Build
 	} else {
 		if t.End == EndBuilt && b.spec.needsGuest() {
-			if err := b.try(ctx, b.spec, b.guest, &t); err != nil {
+			if err := b.try(ctx, b.spec, g, &t); err != nil {
 				return Tested{}, err
 			}
 		}
@@ -95,15 +101,39 @@ func (b *bisection) record(r *Tested, err error) (Tested, error) {
 	return *r, nil
 }
 
-// sameKernel finds an earlier test of a kernel with the very same bytes. What
-// is tested again on purpose is not inferred.
-func (b *bisection) sameKernel(t Trial, modules, role string) *Tested {
-	if role == RoleConfirm || role == RoleAudit || t.End != EndBuilt {
+// guestOf gives the guest that a candidate is tried with: where images are
+// bisected one of its own, whose image the record then names.
+func (b *bisection) guestOf(ctx context.Context, r *Tested) (*guest, error) {
+	if b.gallery == nil {
+		return b.guest, nil
+	}
+	before := ""
+	for _, old := range b.journal.records {
+		if old.Tested != nil && old.Tested.Commit.Hash == r.Commit.Hash {
+			before = old.Tested.Image
+		}
+	}
+	before, _, _ = strings.Cut(before, "#")
+	g, load, err := b.gallery.guest(ctx, r.Commit, b.result.Images, before)
+	if err != nil {
+		return nil, err
+	}
+	r.Image = g.images[b.gallery.at].Digest
+	if load.Layers > 0 {
+		r.Image += fmt.Sprintf("#%d", load.Layers)
+	}
+	return g, nil
+}
+
+// sameBytes finds an earlier test of a kernel, or image, with the very same bytes.
+// What is tested again on purpose is not inferred.
+func (b *bisection) sameBytes(t Trial, r Tested) *Tested {
+	if r.Role == RoleConfirm || r.Role == RoleAudit || t.End != EndBuilt {
 		return nil
 	}
-	for _, r := range b.journal.records {
-		if r.Tested != nil && r.Tested.Kernel == t.Kernel.Digest && r.Tested.Modules == modules && r.Tested.Inferred == "" {
-			return r.Tested
+	for _, old := range b.journal.records {
+		if o := old.Tested; o != nil && o.Kernel == r.Kernel && o.Image == r.Image && o.Modules == r.Modules && o.Inferred == "" {
+			return o
 		}
 	}
 	return nil
@@ -116,6 +146,8 @@ func (b *bisection) took(t Tested) string {
 	}
 	built := "built in " + seconds(t.Build)
 	switch {
+	case b.gallery != nil && t.Image != "":
+		built = "image " + short(t.Image)
 	case isPackageHash(t.Commit.Hash):
 		built = "ready made"
 	case t.Cached:
@@ -123,8 +155,8 @@ func (b *bisection) took(t Tested) string {
 	}
 	if t.Inferred != "" {
 		same := short(t.Inferred)
-		if b.pool != nil {
-			same = b.pool.commits[b.pool.find(t.Inferred)].Title
+		if isPackageHash(t.Inferred) {
+			same = b.journal.title(t.Inferred)
 		}
 		return built + ", same bytes as " + same + ": not booted again"
 	}

@@ -10,13 +10,12 @@ import (
 // answer is what lab bisect prints at its end.
 func answer(b lab.Bisection) string {
 	var s strings.Builder
-	what := "commit"
-	if len(b.Kernels) > 0 {
-		what = "kernel"
-	}
+	what := b.Axis
 	switch {
 	case b.FirstBad() != nil:
 		packageAnswer(&s, b)
+	case b.Culprit != nil && what != "commit":
+		imageAnswer(&s, b)
 	case b.Culprit != nil:
 		c := b.Culprit
 		fmt.Fprintf(&s, "%s is the first bad commit\n", c.Hash)
@@ -29,7 +28,7 @@ func answer(b lab.Bisection) string {
 	case len(b.Suspects) > 0:
 		fmt.Fprintf(&s, "%s:\n", b.Unclear)
 		for _, c := range b.Suspects {
-			if what == "kernel" {
+			if what != "commit" {
 				fmt.Fprintf(&s, "  %s\n", c.Title)
 				continue
 			}
@@ -59,6 +58,20 @@ func answer(b lab.Bisection) string {
 	}
 	fmt.Fprintf(&s, "%d tests, %d boots, %d %ss in the range; state in %s\n", len(b.Tested), booted, b.Range, what, b.Dir)
 	return s.String()
+}
+
+// imageAnswer tells the first bad image, or layer.
+func imageAnswer(s *strings.Builder, b lab.Bisection) {
+	fmt.Fprintf(s, "%s is the first bad %s\n", b.Culprit.Title, b.Axis)
+	for _, t := range b.Tested {
+		if t.Role == lab.RoleConfirm {
+			fmt.Fprintf(s, "  %s %s: %s\n  %*s%s\n", t.Commit.Title, t.Mark, t.Reason, len("  "), "", t.Image)
+		}
+	}
+	fmt.Fprintf(s, "what to do next:\n")
+	for _, line := range b.Next() {
+		fmt.Fprintf(s, "  - %s\n", line)
+	}
 }
 
 // packageAnswer tells the first bad of ready-made kernels.

@@ -33,18 +33,29 @@ last, unless said otherwise, by path, release or version. Where a distribution
 has modules in packages of their own (linux-modules-…, kernel-modules-…), keep
 these beside the kernel's.
 
+With --images the kernel stays, and the container's image changes: references from
+the oldest to the newest, a range FROM..TO of a registry's tags, or a quoted
+pattern of files. With --layers it is one image, to which its layers are added one
+by one. The kernel is one that is ready, --kernel, or --commit of --repo.
+
 The state is kept in --dir, one line an event. Stopped at any instant, the same
 command goes on where it was.
 
 EXAMPLES
    lab bisect --repo ~/linux --good v6.1.150 --bad v6.1.153 --config container \
        --image rootfs:app.tar --bundle bundle.tar -- /test
-   lab bisect --kernels 'pool/*.deb' --image rootfs:app.tar -- /test`,
+   lab bisect --kernels 'pool/*.deb' --image rootfs:app.tar -- /test
+   lab bisect --images app:1..app:20 --kernel bzImage -- /test
+   lab bisect --layers app:20 --kernel bzImage --good 3 -- /test`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringSliceFlag{Name: "good", Usage: "`REV` does not show the symptom; may be repeated", Category: catKernel},
 			&cli.StringFlag{Name: "bad", Usage: "`REV` shows the symptom", DefaultText: "HEAD; of --kernels the last", Category: catKernel},
 			&cli.StringSliceFlag{Name: "kernels", Usage: "bisect the ready-made kernels that `REF` names: a file, a folder, a quoted pattern, an image or a list file; may be repeated", Category: catKernel},
 			moduleFlag(catKernel),
+			&cli.StringSliceFlag{Name: "images", Usage: "bisect the images `REF`, from the oldest to the newest: a reference, a range app:1..app:20 of tags, or a quoted pattern rootfs:build/*.tar; may be repeated", Category: catImage},
+			&cli.StringFlag{Name: "layers", Usage: "bisect the layers of the image `REF`", Category: catImage},
+			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "of --images and --layers: the kernel `FILE`, as lab run takes it", Category: catKernel},
+			&cli.StringFlag{Name: "commit", Usage: "of --images and --layers: revision `REV` of --repo", Value: "HEAD", Category: catKernel},
 			&cli.StringFlag{Name: "dir", Usage: "keep the bisect's state in `DIR`", DefaultText: "a folder of $XDG_STATE_HOME/lab/bisects named by what is bisected", Category: catOutput},
 			&cli.IntFlag{Name: "audit", Usage: "at the end, build and boot `N` of the commits that were taken for others' kernels, and take the answer back if one is not", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
@@ -58,6 +69,7 @@ EXAMPLES
 			s.Kernel.Modules = c.StringSlice("module")
 			o := lab.BisectOptions{
 				Spec: s, Good: c.StringSlice("good"), Bad: c.String("bad"), Kernels: c.StringSlice("kernels"),
+				Images: c.StringSlice("images"), Layers: c.String("layers"),
 				Dir: c.String("dir"), Audit: c.Int("audit"),
 			}
 			if err := checkCandidates(c, &o); err != nil {
@@ -75,6 +87,14 @@ EXAMPLES
 // and not something of both.
 func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 	s := o.Spec
+	if len(o.Images) > 0 || o.Layers != "" {
+		return checkImages(c, o)
+	}
+	for _, name := range []string{"kernel", "commit"} {
+		if c.IsSet(name) {
+			return usagef("--%s goes with --images and --layers, where the kernel stays; for several: --kernels REF, or --repo DIR", name)
+		}
+	}
 	if len(o.Kernels) > 0 {
 		for _, name := range []string{"repo", "config", "jobs", "audit"} {
 			if c.IsSet(name) {
@@ -101,6 +121,44 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 	case s.Symptom.Kind == lab.SymptomBuild && c.String("bundle") != "":
 		return usagef("--bundle: a kernel that does not build leaves nothing to boot again; its log stays in --dir")
 	}
+	return nil
+}
+
+// checkImages is checkCandidates where images are bisected.
+func checkImages(c *cli.Context, o *lab.BisectOptions) error {
+	if len(o.Images) > 0 && o.Layers != "" {
+		return usagef("--images and --layers exclude each other")
+	}
+	for _, name := range []string{"kernels", "image", "audit", "bundle"} {
+		if c.IsSet(name) {
+			return usagef("--%s does not go with --images and --layers: %s", name, map[string]string{
+				"kernels": "the kernel stays: --kernel FILE",
+				"image":   "they name the image under test",
+				"audit":   "no verdict is inferred there",
+				"bundle":  "a bundle holds one guest disk, and two kernels",
+			}[name])
+		}
+	}
+	s := &o.Spec
+	s.Kernel.File = c.String("kernel")
+	switch {
+	case s.Symptom.Kind == lab.SymptomBuild:
+		return usagef("--symptom build goes with --repo alone: here the kernel stays")
+	case s.Kernel.File == "" && s.Kernel.Repo == "":
+		return usagef("no kernel: name one with --kernel FILE, or --repo DIR [--commit REV]")
+	case s.Kernel.File != "" && s.Kernel.Repo != "":
+		return usagef("--kernel and --repo exclude each other")
+	case s.Kernel.Repo != "" && len(s.Kernel.Modules) > 0:
+		return usagef("--module goes with --kernel: name the option of %s in a file for --config", s.Kernel.Modules[0])
+	}
+	if s.Kernel.Repo != "" {
+		s.Kernel.Commit = c.String("commit")
+	}
+	reference := o.Layers
+	if reference == "" {
+		reference = o.Images[0]
+	}
+	s.Images = slices.Insert(s.Images, 0, lab.Load{Name: mainImage, Reference: reference})
 	return nil
 }
 
