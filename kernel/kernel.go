@@ -89,6 +89,9 @@ func (k Kernel) moduleNames() []string {
 	return names
 }
 
+// StepPatch is the step of a Failure in which a pick or a patch does not apply.
+const StepPatch = "patch"
+
 // Failure says why a commit gives no kernel. It is a finding about the commit,
 // not an error of ours.
 type Failure struct {

@@ -60,7 +60,7 @@ type foundTop struct {
 // given by its full hash. Nothing but lab's own object store is written (an
 // object that the user's has already is given the present time by git): two
 // commits that come out the same have the same tree, whatever was done to
-// either. One that does not apply gives a Failure of the step "patch".
+// either. One that does not apply gives a Failure of the step StepPatch.
 //
 // A pick is applied where it is missing and needed:
 //
@@ -79,7 +79,7 @@ func (t *Tree) OnTop(ctx context.Context, hash string, o BuildOptions) (Top, *Fa
 	if len(o.Picks) == 0 && len(o.Patches) == 0 {
 		return Top{Commit: hash}, nil, nil
 	}
-	key := hash + "\n" + strings.Join(o.onTop(), "\n")
+	key := hash + "\n" + strings.Join(o.OnTop(), "\n")
 	t.tops.Lock()
 	found, known := t.tops.found[key]
 	t.tops.Unlock()
@@ -103,8 +103,8 @@ func (t *Tree) OnTop(ctx context.Context, hash string, o BuildOptions) (Top, *Fa
 	return found.Top, nil, nil
 }
 
-// onTop says what is put on top of commits, one line each.
-func (o BuildOptions) onTop() []string {
+// OnTop says what is put on top of commits, one line each: hashes and digests.
+func (o BuildOptions) OnTop() []string {
 	var lines []string
 	for _, p := range o.Picks {
 		lines = append(lines, strings.Join(append([]string{"pick", p.Commit.Hash}, p.Since...), " "))
@@ -129,7 +129,7 @@ func (t *Tree) putOnTop(ctx context.Context, hash string, o BuildOptions) (Top, 
 			return Top{}, nil, err
 		}
 		if conflict != "" {
-			return Top{}, &Failure{Step: "patch", Line: printable([]byte(fmt.Sprintf("%s does not apply: conflict in %s", a, conflict)))}, nil
+			return Top{}, &Failure{Step: StepPatch, Line: printable([]byte(fmt.Sprintf("%s does not apply: conflict in %s", a, conflict)))}, nil
 		}
 		top.Additions = append(top.Additions, a)
 	}
@@ -140,7 +140,7 @@ func (t *Tree) putOnTop(ctx context.Context, hash string, o BuildOptions) (Top, 
 			return Top{}, nil, err
 		}
 		if conflict != "" {
-			return Top{}, &Failure{Step: "patch", Line: printable([]byte(fmt.Sprintf("%s does not apply: %s", a, conflict)))}, nil
+			return Top{}, &Failure{Step: StepPatch, Line: printable([]byte(fmt.Sprintf("%s does not apply: %s", a, conflict)))}, nil
 		}
 		top.Additions = append(top.Additions, a)
 	}

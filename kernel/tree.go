@@ -257,6 +257,9 @@ func (t *Tree) shallowEnds() []string {
 	return strings.Fields(string(data))
 }
 
+// Repository is the folder of the repository.
+func (t *Tree) Repository() string { return t.repo }
+
 // Close gives back what the tree holds. What is in the cache stays.
 func (t *Tree) Close() error { return t.held.Close() }
 

@@ -39,10 +39,7 @@ func (b *bisection) openAxis(ctx context.Context, o BisectOptions) (err error) {
 		b.axis, b.spec, b.options = b.gallery, b.gallery.spec, b.gallery.source.options
 		return nil
 	}
-	if b.options, err = b.buildOptions(ctx, o.Spec.Kernel); err != nil {
-		return err
-	}
-	if b.tree, err = b.openTree(ctx, o.Spec.Kernel.Repo); err != nil {
+	if b.tree, b.options, err = b.openTree(ctx, o.Spec.Kernel); err != nil {
 		return err
 	}
 	b.axis = &history{b.Lab, b.tree, b.options}

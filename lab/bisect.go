@@ -123,6 +123,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 func (b *bisection) key() (string, error) {
 	s := b.spec
 	s.Kernel.Jobs, s.Kernel.Repo, s.Kernel.Commit = 0, "", ""
+	s.Kernel.Picks, s.Kernel.Patches = nil, nil // OnTop says what they are
 	var goods []string
 	for _, g := range b.result.Good {
 		goods = append(goods, g.Hash)
@@ -133,7 +134,8 @@ func (b *bisection) key() (string, error) {
 		Good      []string
 		Bad       string
 		Kernels   []string `json:",omitempty"`
-	}{s, b.options.Fragments, goods, b.result.Bad.Hash, b.identity()})
+		OnTop     []string `json:",omitempty"`
+	}{s, b.options.Fragments, goods, b.result.Bad.Hash, b.identity(), b.options.OnTop()})
 	if err != nil {
 		return "", fmt.Errorf("encode spec: %w", err)
 	}
@@ -147,7 +149,7 @@ func (b *bisection) begin(ctx context.Context, key string) error {
 	old := b.journal.records
 	if len(old) > 0 {
 		if old[0].Key != key {
-			return fmt.Errorf("the bisect in %s is another one (other ends, test, image or config): give --dir another folder, or remove that one to begin again", b.journal.dir)
+			return fmt.Errorf("the bisect in %s is another one (other ends, test, image, config, picks or patches): give --dir another folder, or remove that one to begin again", b.journal.dir)
 		}
 		b.result.Images = old[0].Images
 		b.Progress.Say("going on with the bisect in %s: %s done before", b.journal.dir, plural(b.journal.count(), "test"))
@@ -162,7 +164,7 @@ func (b *bisection) begin(ctx context.Context, key string) error {
 	if len(old) > 0 {
 		return nil
 	}
-	return b.journal.add(record{Event: "start", Format: journalFormat, Key: key, Images: b.result.Images})
+	return b.journal.add(record{Event: "start", Format: journalFormat, Key: key, Images: b.result.Images, OnTop: b.options.OnTop()})
 }
 
 // verifyEnds tests that good is good and bad is bad. Where one is not, there

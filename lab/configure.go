@@ -37,11 +37,7 @@ func (l *Lab) fragment(ctx context.Context, name string) (kconfig.Fragment, erro
 // Configure resolves the kernel's config fragments at its commit, as a build
 // would, and compiles nothing.
 func (l *Lab) Configure(ctx context.Context, k KernelSpec) (kernel.Resolution, *kernel.Failure, error) {
-	o, err := l.buildOptions(ctx, k)
-	if err != nil {
-		return kernel.Resolution{}, nil, err
-	}
-	tree, err := l.openTree(ctx, k.Repo)
+	tree, o, err := l.openTree(ctx, k)
 	if err != nil {
 		return kernel.Resolution{}, nil, err
 	}

@@ -25,6 +25,8 @@ type record struct {
 	Format int     `json:"format,omitempty"`
 	Key    string  `json:"key,omitempty"` // what is bisected: see BisectOptions.key
 	Images []Image `json:"images,omitempty"`
+	// OnTop are the picks and patches that commits get: hashes and digests.
+	OnTop []string `json:"on_top,omitempty"`
 
 	// verdict
 	Tested *Tested `json:"tested,omitempty"`

@@ -26,16 +26,12 @@ type Build struct {
 // BuildKernel builds a commit's kernel, or finds it in the cache, and puts it
 // with all that belongs to it into the folder dir, unless that is empty.
 func (l *Lab) BuildKernel(ctx context.Context, k KernelSpec, dir string) (Build, error) {
-	tree, err := l.openTree(ctx, k.Repo)
+	tree, o, err := l.openTree(ctx, k)
 	if err != nil {
 		return Build{}, err
 	}
 	defer tree.Close()
 	c, err := tree.Resolve(ctx, k.Commit)
-	if err != nil {
-		return Build{}, err
-	}
-	o, err := l.buildOptions(ctx, k)
 	if err != nil {
 		return Build{}, err
 	}
@@ -69,17 +65,14 @@ func (l *Lab) BuildKernel(ctx context.Context, k KernelSpec, dir string) (Build,
 
 // VerifyKernel builds a commit's kernel twice, from nothing, and compares.
 func (l *Lab) VerifyKernel(ctx context.Context, k KernelSpec, c kernel.Commit) (kernel.Verification, error) {
-	o, err := l.buildOptions(ctx, k)
+	tree, o, err := l.openTree(ctx, k)
 	if err != nil {
 		return kernel.Verification{}, err
 	}
-	repo, err := l.repository(ctx, k.Repo)
-	if err != nil {
-		return kernel.Verification{}, err
-	}
+	defer tree.Close()
 	defer l.Progress.Show("")
 	o.Progress = l.buildProgress(c.Hash)
-	return kernel.Verify(ctx, l.Cache, repo, c.Hash, o)
+	return kernel.Verify(ctx, l.Cache, tree.Repository(), c.Hash, o)
 }
 
 // copyFile writes a copy, which appears whole or not at all.

@@ -62,13 +62,10 @@ func (l *Lab) source(ctx context.Context, s Spec) (source, error) {
 		k.ready, err = l.readyMade(ctx, s, "")
 		return k, err
 	}
-	if k.tree, err = l.openTree(ctx, s.Kernel.Repo); err != nil {
+	if k.tree, k.options, err = l.openTree(ctx, s.Kernel); err != nil {
 		return k, err
 	}
-	if k.commit, err = k.tree.Resolve(ctx, s.Kernel.Commit); err == nil {
-		k.options, err = l.buildOptions(ctx, s.Kernel)
-	}
-	if err != nil {
+	if k.commit, err = k.tree.Resolve(ctx, s.Kernel.Commit); err != nil {
 		k.Close()
 	}
 	return k, err
@@ -87,14 +84,32 @@ func (k source) Close() {
 	}
 }
 
-func (l *Lab) openTree(ctx context.Context, repo string) (*kernel.Tree, error) {
-	l.Progress.Show("opening %s", repo)
-	defer l.Progress.Show("")
-	dir, err := l.repository(ctx, repo)
+// openTree opens the repository of a spec and says how its kernels are built.
+// Files that cannot be used are refused before anything begins.
+func (l *Lab) openTree(ctx context.Context, s KernelSpec) (*kernel.Tree, kernel.BuildOptions, error) {
+	o, err := l.buildOptions(ctx, s)
 	if err != nil {
-		return nil, err
+		return nil, o, err
 	}
-	return kernel.OpenTree(ctx, l.Cache, dir)
+	l.Progress.Show("opening %s", s.Repo)
+	defer l.Progress.Show("")
+	dir, err := l.repository(ctx, s.Repo)
+	if err != nil {
+		return nil, o, err
+	}
+	tree, err := kernel.OpenTree(ctx, l.Cache, dir)
+	if err != nil {
+		return nil, o, err
+	}
+	for _, text := range s.Picks {
+		p, err := tree.Pick(ctx, text)
+		if err != nil {
+			tree.Close()
+			return nil, o, err
+		}
+		o.Picks = append(o.Picks, p)
+	}
+	return tree, o, nil
 }
 
 // repository gives the folder of a repository: for a URL that of a clone, which
@@ -109,10 +124,21 @@ func (l *Lab) repository(ctx context.Context, repo string) (dir string, err erro
 	})
 }
 
-// buildOptions is how the kernels of a spec are built.
+// buildOptions is how the kernels of a spec are built, but for the picks.
 func (l *Lab) buildOptions(ctx context.Context, s KernelSpec) (kernel.BuildOptions, error) {
 	fragments, err := l.fragments(ctx, s)
-	return kernel.BuildOptions{Fragments: fragments, Jobs: s.Jobs}, err
+	if err != nil {
+		return kernel.BuildOptions{}, err
+	}
+	o := kernel.BuildOptions{Fragments: fragments, Jobs: s.Jobs}
+	for _, file := range s.Patches {
+		p, err := kernel.ReadPatch(ctx, file)
+		if err != nil {
+			return o, err
+		}
+		o.Patches = append(o.Patches, p)
+	}
+	return o, nil
 }
 
 // build makes a commit's kernel. The trial it gives ended in EndBuild where
@@ -127,6 +153,7 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, o k
 		return Trial{}, err
 	}
 	t := Trial{Kernel: k, End: EndBuilt, Cached: cached, Build: time.Since(start)}
+	l.sayOnTop(c, k.OnTop)
 	if failure != nil {
 		t.End, t.Failure, t.Detail = EndBuild, failure, oneLine(failure.Line)
 		t.Kernel.Commit = c.Hash
@@ -138,6 +165,23 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, o k
 		}
 	}
 	return t, nil
+}
+
+// sayOnTop says what became of the picks and patches, unless it is what it was
+// for the last commit.
+func (l *Lab) sayOnTop(c kernel.Commit, on []kernel.Addition) {
+	var all strings.Builder
+	for _, a := range on {
+		all.WriteString("\n  " + oneLine(a.String()) + ": " + a.State)
+		if a.Why != "" {
+			all.WriteString(", " + a.Why)
+		}
+	}
+	if s := all.String(); s != l.onTop {
+		if l.onTop = s; s != "" {
+			l.Progress.Say("on top of %s:%s", short(c.Hash), s)
+		}
+	}
 }
 
 // buildProgress tells how far a build is.

@@ -51,6 +51,10 @@ type KernelSpec struct {
 	// Modules come along from a ready-made kernel's package, with those that they
 	// depend on, and are loaded before the test.
 	Modules []string `json:",omitempty"`
+	// Picks are commits, as kernel.Tree.Pick takes them, and Patches are files:
+	// both are put on top of Repo's commits.
+	Picks   []string `json:",omitempty"`
+	Patches []string `json:",omitempty"`
 }
 
 // Load puts an image into the guest under a name.

@@ -30,17 +30,19 @@ type Tested struct {
 	Inferred string `json:"inferred,omitempty"`
 	// Unbuilt is an inferred verdict of a commit that was not even built:
 	// nothing that differs between the two is compiled.
-	Unbuilt bool          `json:"unbuilt,omitempty"`
-	Kernel  string        `json:"kernel,omitempty"`  // digest of the kernel image
-	Image   string        `json:"image,omitempty"`   // what was tested of the image under test, where images are bisected
-	Modules string        `json:"modules,omitempty"` // digest of the modules that came along with it
-	Dir     string        `json:"dir,omitempty"`     // what the trial saw, below the bisect's folder
-	Drift   int           `json:"drift,omitempty"`   // symbols of its config that differ from the first kernel's
-	Cached  bool          `json:"cached"`
-	Build   time.Duration `json:"build_ns"`
-	Boot    time.Duration `json:"boot_ns"`
-	Test    time.Duration `json:"test_ns"`
-	Left    int           `json:"left"` // candidates that could be the first bad commit when it was chosen
+	Unbuilt bool   `json:"unbuilt,omitempty"`
+	Kernel  string `json:"kernel,omitempty"`  // digest of the kernel image
+	Image   string `json:"image,omitempty"`   // what was tested of the image under test, where images are bisected
+	Modules string `json:"modules,omitempty"` // digest of the modules that came along with it
+	Dir     string `json:"dir,omitempty"`     // what the trial saw, below the bisect's folder
+	Drift   int    `json:"drift,omitempty"`   // symbols of its config that differ from the first kernel's
+	// OnTop is what became of the picks and patches at this commit.
+	OnTop  []kernel.Addition `json:"on_top,omitempty"`
+	Cached bool              `json:"cached"`
+	Build  time.Duration     `json:"build_ns"`
+	Boot   time.Duration     `json:"boot_ns"`
+	Test   time.Duration     `json:"test_ns"`
+	Left   int               `json:"left"` // candidates that could be the first bad commit when it was chosen
 }
 
 // test gives a commit's verdict: from the journal, from a kernel of the same
@@ -66,7 +68,7 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 	if err := b.drift(&t); err != nil {
 		return Tested{}, err
 	}
-	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Modules: modules, Drift: len(t.Drift), Cached: t.Cached, Left: left}
+	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Modules: modules, Drift: len(t.Drift), OnTop: t.Kernel.OnTop, Cached: t.Cached, Left: left}
 	g, err := b.guestOf(ctx, &r)
 	if err != nil {
 		return Tested{}, err

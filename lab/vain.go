@@ -60,8 +60,13 @@ func (b *bisection) witnesses() []*Tested {
 // between the two can make another kernel; nil where there is no such one. Where
 // all that could are Kconfig files, the configuration is made again. It
 // compares the two trees, whatever commits lie between them, by what the tested
-// one's build read. So one inference never rests on another.
+// one's build read. So one inference never rests on another. The trees are those
+// that are built: with the picks and patches on top.
 func (b *bisection) infer(ctx context.Context, c kernel.Commit, left int) (*Tested, error) {
+	to, failure, err := b.tree.OnTop(ctx, c.Hash, b.options)
+	if err != nil || failure != nil {
+		return nil, err // one that does not apply is seen by the build
+	}
 	for _, same := range b.witnesses() {
 		print, err := b.footprint(ctx, same.Commit.Hash)
 		if err != nil {
@@ -70,7 +75,14 @@ func (b *bisection) infer(ctx context.Context, c kernel.Commit, left int) (*Test
 		if print == nil {
 			continue
 		}
-		changes, err := b.tree.Diff(ctx, same.Commit.Hash, c.Hash)
+		from, failure, err := b.tree.OnTop(ctx, same.Commit.Hash, b.options)
+		if err != nil {
+			return nil, err
+		}
+		if failure != nil {
+			continue
+		}
+		changes, err := b.tree.Diff(ctx, from.Commit, to.Commit)
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +103,7 @@ func (b *bisection) infer(ctx context.Context, c kernel.Commit, left int) (*Test
 		}
 		r := Tested{
 			Commit: c, Role: RoleStep, Verdict: same.Verdict, End: same.End, Exit: same.Exit,
-			Inferred: same.Commit.Hash, Unbuilt: true, Kernel: same.Kernel, Drift: same.Drift, Left: left,
+			Inferred: same.Commit.Hash, Unbuilt: true, Kernel: same.Kernel, Drift: same.Drift, OnTop: to.Additions, Left: left,
 		}
 		return &r, nil
 	}

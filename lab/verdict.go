@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"lab/kernel"
 )
 
 // Mark is what a verdict says of a kernel, in git bisect's words.
@@ -92,16 +94,31 @@ func Judge(t Trial, s Symptom) Verdict {
 }
 
 func judgeBuild(t Trial) Verdict {
-	if t.End == EndBuild {
+	switch {
+	case t.End == EndBuild && t.unpatched():
+		return Verdict{Skip, t.Detail}
+	case t.End == EndBuild:
 		return Verdict{Bad, "does not build: " + t.Detail}
 	}
 	return Verdict{Good, "builds"}
 }
 
+// unpatched tells of a build that never began, because a pick or a patch does
+// not apply. That says nothing about the commit.
+func (t Trial) unpatched() bool { return t.Failure != nil && t.Failure.Step == kernel.StepPatch }
+
+// unbuilt is the verdict on a kernel that there is not.
+func unbuilt(t Trial) Verdict {
+	if t.unpatched() {
+		return Verdict{Skip, t.Detail}
+	}
+	return Verdict{Skip, "does not build: " + t.Detail}
+}
+
 func judgeBoot(t Trial) Verdict {
 	switch t.End {
 	case EndBuild:
-		return Verdict{Skip, "does not build: " + t.Detail}
+		return unbuilt(t)
 	case EndBoot:
 		return Verdict{Bad, "does not boot: " + t.Detail}
 	}
@@ -150,7 +167,7 @@ func judgeTest(t Trial, s Symptom) Verdict {
 func unjudged(t Trial) Verdict {
 	switch t.End {
 	case EndBuild:
-		return Verdict{Skip, "does not build: " + t.Detail}
+		return unbuilt(t)
 	case EndBoot:
 		return Verdict{Skip, "does not boot: " + t.Detail}
 	case EndSetup:

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"lab/kernel"
 	"lab/probe"
 )
 
@@ -20,6 +21,7 @@ func with(t Trial, f func(*Trial)) Trial {
 func TestJudge(t *testing.T) {
 	var (
 		unbuilt  = Trial{End: EndBuild, Detail: "a.c:1: error: no"}
+		unfit    = Trial{End: EndBuild, Detail: "patch a.patch does not apply: a.c:1", Failure: &kernel.Failure{Step: kernel.StepPatch}}
 		built    = Trial{End: EndBuilt}
 		unbooted = Trial{End: EndBoot, Detail: "panic: no root"}
 		setup    = Trial{End: EndSetup, Detail: "no such command"}
@@ -61,6 +63,9 @@ func TestJudge(t *testing.T) {
 		{"both unseen", ended(0, ""), Symptom{GoodMatch: "OKAY", BadMatch: "FAILED"}, Skip, "failed differently"},
 		{"bad match does not judge what did not boot", with(unbooted, func(t *Trial) { t.Console = []byte("x") }), Symptom{BadMatch: "x"}, Skip, "does not boot"},
 
+		{"hunt build: a patch does not apply", unfit, Symptom{Kind: SymptomBuild}, Skip, "patch a.patch does not apply"},
+		{"hunt boot: a patch does not apply", unfit, Symptom{Kind: SymptomBoot}, Skip, "patch a.patch"},
+		{"a patch does not apply", unfit, Symptom{}, Skip, "patch a.patch"},
 		{"hunt build: unbuilt", unbuilt, Symptom{Kind: SymptomBuild}, Bad, "does not build"},
 		{"hunt build: built", built, Symptom{Kind: SymptomBuild}, Good, "builds"},
 		{"hunt boot: unbuilt", unbuilt, Symptom{Kind: SymptomBoot}, Skip, "does not build"},

@@ -25,6 +25,10 @@ neither built nor booted, and its verdict says so. The commits to test are chose
 from the others. The answer itself is always built and booted; --audit sees to
 some of the rest.
 
+A range in which the kernel does not build is skipped, unless its repair is named:
+--pick REPAIRED puts that commit on top of those that need it. Whether it was put
+on top of a commit is on record with its verdict.
+
 With --kernels the candidates are ready made: packages (.deb, .rpm), bzImages,
 unpacked packages, images, folders and patterns of them, in the order of their
 releases and versions, or a file that lists them in its own order, one a line.
@@ -96,7 +100,7 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 		}
 	}
 	if len(o.Kernels) > 0 {
-		for _, name := range []string{"repo", "config", "jobs", "audit"} {
+		for _, name := range append([]string{"repo", "config", "jobs", "audit"}, onTop...) {
 			if c.IsSet(name) {
 				return usagef("--kernels and --%s exclude each other: ready-made kernels are built already", name)
 			}

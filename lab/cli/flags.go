@@ -38,9 +38,22 @@ func kernelFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "repo", Usage: "build kernels of the Linux git tree `DIR-OR-URL`: a directory is never written to, and of what is at an https, git, ssh or file URL lab keeps a clone, without the files it does not need", Category: catKernel},
 		&cli.StringSliceFlag{Name: "config", Usage: "config `FRAGMENT`, built in (container, tiny, selinux, debug, host; see lab kernel config) or a file; may be repeated, later ones win", DefaultText: "container", Category: catKernel},
+		pickFlag(),
+		patchFlag(),
 		jobsFlag(),
 	}
 }
+
+func pickFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "pick", Usage: "put the commit `[BROKEN..]REPAIRED` of --repo on top of each commit that misses and needs it, as a build's repair: where REPAIRED is not (nor a copy of it), and BROKEN is, or else what its Fixes: lines name; where that is not known, everywhere; may be repeated", Category: catKernel}
+}
+
+func patchFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "patch", Usage: "put the patch in `FILE` (a diff, or git format-patch's mail) on top of every commit, as printk's that look for a bug; may be repeated", Category: catKernel}
+}
+
+// onTop are the flags that say what goes on top of commits.
+var onTop = []string{"pick", "patch"}
 
 // moduleFlag goes with kernels that are ready made.
 func moduleFlag(category string) cli.Flag {
@@ -189,7 +202,10 @@ func spec(c *cli.Context) (lab.Spec, error) {
 		QEMU: c.String("qemu"), Accel: c.String("accel"), Memory: c.Int("memory"), CPUs: c.Int("cpus"),
 		Cmdline: c.String("cmdline"), BootTimeout: c.Duration("boot-timeout"),
 	}
-	s.Kernel = lab.KernelSpec{Repo: c.String("repo"), Config: c.StringSlice("config"), Jobs: c.Int("jobs")}
+	s.Kernel = lab.KernelSpec{
+		Repo: c.String("repo"), Config: c.StringSlice("config"), Jobs: c.Int("jobs"),
+		Picks: c.StringSlice("pick"), Patches: c.StringSlice("patch"),
+	}
 	return s, nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"lab/kernel"
 	"lab/lab"
 )
 
@@ -23,7 +24,8 @@ the first section that differs, when they are not the same.
 
 EXAMPLES
    lab kernel build --repo ~/linux --commit v6.1.150 --config tiny -o out/
-   lab kernel build --repo ~/linux --config container --config debug --verify`,
+   lab kernel build --repo ~/linux --config container --config debug --verify
+   lab kernel build --repo ~/linux --commit v3.14 --pick REPAIRED --patch printk.patch`,
 		Flags: append(append(commitFlags(), jobsFlag()),
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "put bzImage, config, System.map and build.log into `DIR`", DefaultText: "they stay in the cache", Category: catOutput},
 			&cli.BoolFlag{Name: "verify", Usage: "build twice more, from nothing, and compare", Category: catVerdict},
@@ -68,16 +70,33 @@ func runKernelBuild(c *cli.Context, k lab.KernelSpec) error {
 	return result(exit)
 }
 
+// logLine names a failed build's log on a line of its own; one that never began
+// has none.
+func logLine(f *kernel.Failure) string {
+	if f.Log == "" {
+		return ""
+	}
+	return "\n  log: " + f.Log
+}
+
 // buildText is a build for people.
 func buildText(b lab.Build) string {
 	if b.Failure != nil {
-		return fmt.Sprintf("%.12s does not build: %s\n  log: %s\n", b.Commit.Hash, b.Failure.Line, b.Failure.Log)
+		return fmt.Sprintf("%.12s does not build: %s%s\n", b.Commit.Hash, b.Failure.Line, logLine(b.Failure))
 	}
 	how := "built in " + b.Build.Round(100*time.Millisecond).String()
 	if b.Cached {
 		how = "cached"
 	}
-	s := fmt.Sprintf("%s\n  Linux %s of %.12s, %s, %s\n  log: %s\n", b.Kernel.Image, b.Kernel.Release, b.Commit.Hash, b.Kernel.Digest, how, b.Kernel.Log)
+	s := fmt.Sprintf("%s\n  Linux %s of %.12s, %s, %s\n", b.Kernel.Image, b.Kernel.Release, b.Commit.Hash, b.Kernel.Digest, how)
+	for _, a := range b.Kernel.OnTop {
+		s += "  " + a.State + ": " + a.String()
+		if a.Why != "" {
+			s += ": " + a.Why
+		}
+		s += "\n"
+	}
+	s += "  log: " + b.Kernel.Log + "\n"
 	switch v := b.Verify; {
 	case v == nil:
 	case v.Failure != nil:

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/google/renameio/v2"
 	"github.com/urfave/cli/v2"
@@ -64,7 +65,7 @@ func commitFlags() []cli.Flag {
 		&cli.StringFlag{Name: "commit", Usage: "revision `REV` of --repo", Value: "HEAD", Category: catKernel},
 	}
 	for _, f := range kernelFlags() {
-		if f.Names()[0] == "config" {
+		if name := f.Names()[0]; name == "config" || slices.Contains(onTop, name) {
 			flags = append(flags, f)
 		}
 	}
@@ -76,7 +77,7 @@ func jobsFlag() cli.Flag {
 }
 
 func commitSpec(c *cli.Context) lab.KernelSpec {
-	return lab.KernelSpec{Repo: c.String("repo"), Commit: c.String("commit"), Config: c.StringSlice("config"), Jobs: c.Int("jobs")}
+	return lab.KernelSpec{Repo: c.String("repo"), Commit: c.String("commit"), Config: c.StringSlice("config"), Jobs: c.Int("jobs"), Picks: c.StringSlice("pick"), Patches: c.StringSlice("patch")}
 }
 
 // configResult is the JSON of lab kernel config.
@@ -98,7 +99,7 @@ func runKernelConfig(c *cli.Context, k lab.KernelSpec, out string) error {
 		res.Lost = []kconfig.Difference{}
 	}
 	if failure != nil {
-		l.Progress.Say("%.12s does not configure: %s\n  log: %s", r.Commit, failure.Line, failure.Log)
+		l.Progress.Say("%.12s does not configure: %s%s", r.Commit, failure.Line, logLine(failure))
 		if c.Bool("json") {
 			if err := printJSON(c.App.Writer, res); err != nil {
 				return err

@@ -28,6 +28,7 @@ EXAMPLES
    lab run --kernel bzImage --image docker://127.0.0.1:5000/app:1 -- sh -c 'su -c true'
    lab run --kernel linux-image-6.1.0-40-cloud-amd64_6.1.153-1_amd64.deb --image rootfs:app.tar -- /test
    lab run --repo ~/linux --commit v6.1.150 --config container --image oci:./layout:app -- /test
+   lab run --repo ~/linux --patch printk.patch --image rootfs:app.tar -- /test
    git bisect run lab run --repo . --config container --image oci:./layout:app -- /test`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "boot `FILE`: a bzImage, a vmlinux, a distribution's .deb or .rpm, a folder with the content of one, or an image that has a kernel (docker://, oci:…)", Category: catKernel},
@@ -49,6 +50,8 @@ EXAMPLES
 				return usagef("--kernel and --repo exclude each other")
 			case s.Kernel.Repo == "" && (c.IsSet("commit") || c.IsSet("config")):
 				return usagef("--commit and --config go with --repo: a kernel FILE is built already")
+			case s.Kernel.Repo == "" && (c.IsSet("pick") || c.IsSet("patch")):
+				return usagef("--pick and --patch go with --repo: a kernel FILE is built already")
 			case s.Kernel.Repo != "" && len(s.Kernel.Modules) > 0:
 				return usagef("--module goes with --kernel: name the option of %s in a file for --config", s.Kernel.Modules[0])
 			}
@@ -120,7 +123,9 @@ func showOutput(l *lab.Lab, t lab.Trial, v lab.Verdict) {
 		show("console", t.Console)
 	}
 	if t.Failure != nil {
-		l.Progress.Say("build log: %s", t.Failure.Log)
+		if t.Failure.Log != "" {
+			l.Progress.Say("build log: %s", t.Failure.Log)
+		}
 	}
 }
 
