@@ -103,6 +103,26 @@ func (t *Tree) OnTop(ctx context.Context, hash string, o BuildOptions) (Top, *Fa
 	return found.Top, nil, nil
 }
 
+// OnTopDiff is what the picks and patches change at a commit, as a diff. It
+// applies to the commit's tree.
+func (t *Tree) OnTopDiff(ctx context.Context, hash string, o BuildOptions) ([]byte, error) {
+	top, f, err := t.OnTop(ctx, hash, o)
+	if err == nil && f != nil {
+		err = errors.New(f.Line)
+	}
+	out := &cappedBuffer{limit: maxPatch}
+	if err == nil {
+		err = t.git(ctx, out, nil, "diff-tree", "-p", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", hash, top.Commit)
+	}
+	if err == nil && out.over {
+		err = fmt.Errorf("more than %d bytes", maxPatch)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("show what is on top of %.12s: %w", hash, err)
+	}
+	return out.kept.Bytes(), nil
+}
+
 // OnTop says what is put on top of commits, one line each: hashes and digests.
 func (o BuildOptions) OnTop() []string {
 	var lines []string

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"lab/kernel"
+	"lab/lab/bundle"
 )
 
 // TestBisectPicks: a range that an older breakage hides is bisected with its
@@ -139,5 +140,55 @@ func TestBisectSkipsWhatDoesNotApply(t *testing.T) {
 	}
 	if _, err := os.Stat(o.Dir); !os.IsNotExist(err) {
 		t.Errorf("it began all the same: %v", err)
+	}
+}
+
+// TestPackPatches: a bundle has what was given, what was picked, and what they
+// changed, which applies to the commit as it is.
+func TestPackPatches(t *testing.T) {
+	r := newVainRepo(t)
+	r.write("include/audit.h", "first\nhalf\n\n\n\n\n\nend\n")
+	broken := r.change("broken")
+	r.write("include/audit.h", "else\nfirst\nhalf\n\n\n\n\n\nend\n")
+	r.change("moved")
+	r.write("include/audit.h", "else\nfirst\nhalf\n\n\n\n\n\nrepaired\n")
+	pick := r.change("repaired")
+	file := filepath.Join(t.TempDir(), "my printk's.patch")
+	if err := os.WriteFile(file, []byte("--- a/kernel/audit.c\n+++ b/kernel/audit.c\n@@ -1 +1,2 @@\n first\n+printk\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := r.options(r.commits[0], "main")
+	o.Spec.Kernel.Picks, o.Spec.Kernel.Patches = []string{broken + ".." + pick}, []string{file}
+	p := &pack{Lab: testLab(t)}
+	p.from = &bisection{Lab: p.Lab, spec: o.Spec}
+	if err := p.from.openAxis(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	defer p.from.tree.Close()
+	if err := p.patches(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m := p.manifest.Patches; len(m) != 2 || m[0].Commit != pick || m[0].Name != "repaired" || m[0].Member != "inputs/patches/01-pick-"+pick[:12]+".patch" ||
+		m[1].Commit != "" || m[1].Name != "my printk's.patch" || m[1].Member != "inputs/patches/02-my_printk_s.patch" || m[1].Digest != p.from.options.Patches[0].Digest {
+		t.Errorf("%+v", m)
+	}
+	for commit, want := range map[string]string{r.commits[0]: "02-my_printk_s.patch", broken: "01-pick-" + pick[:12] + ".patch 02-my_printk_s.patch"} {
+		top, f, err := p.from.tree.OnTop(t.Context(), commit, p.from.options)
+		if err != nil || f != nil {
+			t.Fatal(f, err)
+		}
+		k := bundle.Kernel{Commit: commit}
+		if err := p.onTop(t.Context(), &k, "kernels/bad", top.Additions); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.ReplaceAll(strings.Join(k.Applied, " "), "inputs/patches/", ""); got != want || k.OnTop != "kernels/bad/on-top.patch" {
+			t.Errorf("%s: applied %s in %s, want %s", commit[:12], got, k.OnTop, want)
+		}
+		diff := filepath.Join(t.TempDir(), "on-top.patch")
+		if err := os.WriteFile(diff, p.files[len(p.files)-1].Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r.git("checkout", "-q", commit)
+		r.git("apply", "--check", diff)
 	}
 }

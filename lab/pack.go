@@ -97,6 +97,9 @@ func (p *pack) gather(ctx context.Context, o BisectOptions) error {
 	if err := p.describe(ctx, s, g); err != nil {
 		return err
 	}
+	if err := p.patches(ctx); err != nil {
+		return err
+	}
 	if err := p.kernel(ctx, g, bundle.RoleGood, before, p.good); err != nil {
 		return err
 	}
@@ -168,6 +171,9 @@ func (p *pack) kernel(ctx context.Context, g *guest, role string, c kernel.Commi
 		p.files = append(p.files, bundle.File{Name: path.Join(dir, name), Source: source})
 		return path.Join(dir, name)
 	}
+	if err := p.onTop(ctx, &k, dir, t.Kernel.OnTop); err != nil {
+		return err
+	}
 	k.Digest = t.Kernel.Digest
 	k.Image = add("bzImage", t.Kernel.Image)
 	k.Config = add("config", t.Kernel.Config)
@@ -184,6 +190,58 @@ func (p *pack) kernel(ctx context.Context, g *guest, role string, c kernel.Commi
 		return err
 	}
 	p.manifest.Kernels = append(p.manifest.Kernels, k)
+	return nil
+}
+
+// patches adds what is put on top of commits: the files that were given, and the
+// picks as patches.
+func (p *pack) patches(ctx context.Context) error {
+	add := func(name, commit, file string, data []byte) {
+		sum := sha256.Sum256(data)
+		member := path.Join("inputs/patches", fmt.Sprintf("%02d-%s", len(p.manifest.Patches)+1, file))
+		p.manifest.Patches = append(p.manifest.Patches, bundle.Patch{Name: name, Commit: commit, Digest: "sha256:" + hex.EncodeToString(sum[:]), Member: member})
+		p.files = append(p.files, bundle.File{Name: member, Data: data})
+	}
+	for _, pick := range p.from.options.Picks {
+		data, err := p.from.tree.Show(ctx, pick.Commit.Hash)
+		if err != nil {
+			return err
+		}
+		add(pick.Commit.Title, pick.Commit.Hash, fmt.Sprintf("pick-%.12s.patch", pick.Commit.Hash), data)
+	}
+	for _, patch := range p.from.options.Patches {
+		add(patch.Name, "", memberName(strings.TrimSuffix(patch.Name, ".patch"))+".patch", patch.Data)
+	}
+	return nil
+}
+
+// memberName makes a part of a member's name of a file's.
+func memberName(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r < 0x80 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.') {
+			return r
+		}
+		return '_'
+	}, name)
+	return name[:min(len(name), 40)]
+}
+
+// onTop adds what a kernel had on top of its commit.
+func (p *pack) onTop(ctx context.Context, k *bundle.Kernel, dir string, on []kernel.Addition) error {
+	for i, a := range on { // in the order of the patches
+		if a.State == kernel.Applied {
+			k.Applied = append(k.Applied, p.manifest.Patches[i].Member)
+		}
+	}
+	if len(k.Applied) == 0 {
+		return nil
+	}
+	diff, err := p.from.tree.OnTopDiff(ctx, k.Commit, p.from.options)
+	if err != nil {
+		return err
+	}
+	k.OnTop = path.Join(dir, "on-top.patch")
+	p.files = append(p.files, bundle.File{Name: k.OnTop, Data: diff})
 	return nil
 }
 
@@ -240,7 +298,7 @@ func (p *pack) run(role, commit string) (Trial, error) {
 		}
 	}
 	public := t
-	public.Kernel = kernel.Kernel{Release: t.Kernel.Release, Commit: t.Kernel.Commit, Digest: t.Kernel.Digest, Compiler: t.Kernel.Compiler, Missing: t.Kernel.Missing}
+	public.Kernel = kernel.Kernel{Release: t.Kernel.Release, Commit: t.Kernel.Commit, Digest: t.Kernel.Digest, Compiler: t.Kernel.Compiler, Missing: t.Kernel.Missing, OnTop: t.Kernel.OnTop}
 	data, err := json.MarshalIndent(public, "", "  ")
 	if err != nil {
 		return Trial{}, fmt.Errorf("encode trial: %w", err)

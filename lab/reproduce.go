@@ -241,7 +241,13 @@ func kernelName(k bundle.Kernel) string {
 	if k.Commit == "" {
 		return k.Release
 	}
-	return fmt.Sprintf("%s of %s", k.Release, short(k.Commit))
+	name := fmt.Sprintf("%s of %s", k.Release, short(k.Commit))
+	if n := len(k.Applied); n == 1 {
+		name += " with 1 patch"
+	} else if n > 1 {
+		name += fmt.Sprintf(" with %d patches", n)
+	}
+	return name
 }
 
 // trialFile is the file of a saved trial that holds all but its texts.

@@ -73,6 +73,7 @@ func sample(t testing.TB) (Manifest, []File) {
 		Culprit: &Culprit{Commit: hash, Title: "audit: \x1b[31mdo less", Author: "Jürgen <j@example.org>", Date: time.Date(2014, 3, 1, 12, 0, 0, 0, time.FixedZone("", 3600)), Patch: "bisect/culprit.patch"},
 		Host:    Host{Kernel: "6.1.0-13", CPU: "CPU", System: "Debian GNU/Linux 12"},
 	}
+	pick := []byte("From: A U Thor\n\ndiff\n")
 	files := []File{
 		{Name: "reproduce.sh", Executable: true, Data: []byte("#!/bin/sh\n")},
 		{Name: "bisect/culprit.patch", Data: []byte("diff\n")},
@@ -85,7 +86,11 @@ func sample(t testing.TB) (Manifest, []File) {
 		{Name: "inputs/initramfs-good.cpio", Data: initramfs},
 		{Name: "result.json", Data: []byte("{}\n")},
 		{Name: "REPORT.txt", Data: []byte("It broke.\n")},
+		{Name: "inputs/patches/01-pick.patch", Data: pick},
+		{Name: "kernels/bad/on-top.patch", Data: []byte("diff\n")},
 	}
+	m.Patches = []Patch{{Name: "repair", Commit: hash, Digest: sha(pick), Member: "inputs/patches/01-pick.patch"}}
+	m.Kernels[1].Applied, m.Kernels[1].OnTop = []string{"inputs/patches/01-pick.patch"}, "kernels/bad/on-top.patch"
 	return m, files
 }
 
@@ -132,8 +137,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"REPORT.txt", "result.json", "reproduce.sh",
-		"inputs/disk.img.gz", "inputs/initramfs-good.cpio",
-		"kernels/bad/bzImage", "kernels/good/bzImage", "kernels/good/config",
+		"inputs/disk.img.gz", "inputs/initramfs-good.cpio", "inputs/patches/01-pick.patch",
+		"kernels/bad/bzImage", "kernels/bad/on-top.patch", "kernels/good/bzImage", "kernels/good/config",
 		"runs/bad-1/console.log", "runs/good-1/console.log", "bisect/culprit.patch",
 	}, names); diff != "" {
 		t.Errorf("order of members:\n%s", diff)

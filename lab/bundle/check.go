@@ -45,6 +45,7 @@ func (m *Manifest) check() error {
 		return c.err
 	}
 	c.disk(m.Disk)
+	c.patches(m.Patches)
 	c.kernels(m)
 	c.runs(m)
 	if k := m.Culprit; k != nil {
@@ -174,6 +175,16 @@ func (c *checker) ofPackage(field, commit string, p *Package) {
 	c.digest(field+".package.digest", p.Digest)
 }
 
+func (c *checker) patches(list []Patch) {
+	for i, p := range list {
+		field := fmt.Sprintf("patches[%d]", i)
+		c.exactly(field+".member", p.Member, p.Digest)
+		if p.Commit != "" {
+			c.matches(field+".commit", p.Commit, isCommit)
+		}
+	}
+}
+
 func (c *checker) kernels(m *Manifest) {
 	seen := make(map[string]bool)
 	for i, k := range m.Kernels {
@@ -193,6 +204,13 @@ func (c *checker) kernels(m *Manifest) {
 		}
 		if i := k.Initramfs; i.Member != "" || (k.Role == RoleGood || k.Role == RoleBad) && k.Image != "" {
 			c.exactly(field+".initramfs", i.Member, i.Digest)
+		}
+		for _, name := range k.Applied {
+			known := slices.ContainsFunc(m.Patches, func(p Patch) bool { return p.Member == name })
+			c.that(known, field+".applied", "%.120q is none of the patches", name)
+		}
+		if k.OnTop != "" {
+			c.member(field+".on_top", k.OnTop)
 		}
 		if k.Config != "" {
 			c.member(field+".config", k.Config)
@@ -308,6 +326,9 @@ func (m *Manifest) texts() []text {
 	}
 	for i := range m.Images {
 		t = append(t, text{fmt.Sprintf("images[%d].reference", i), &m.Images[i].Reference})
+	}
+	for i := range m.Patches {
+		t = append(t, text{fmt.Sprintf("patches[%d].name", i), &m.Patches[i].Name})
 	}
 	for i := range m.Kernels {
 		k, field := &m.Kernels[i], fmt.Sprintf("kernels[%d]", i)

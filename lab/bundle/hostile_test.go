@@ -232,6 +232,12 @@ func hostiles(t testing.TB) []hostile {
 		m.Kernels[0].Commit, m.Kernels[0].Package = "", &Package{Name: "linux", Version: "1\x1b[31m", Digest: "sha256:" + strings.Repeat("a", 64)}
 	})
 	manifest("module", `machine.modules[0]: "../x"`, func(m *Manifest) { m.Machine.Modules = []string{"../x"} })
+	manifest("patch of another digest", "patches[0].member: ", func(m *Manifest) { m.Patches[0].Digest = sha(nil) })
+	manifest("patch on top elsewhere", `patches[0].member: there is no member "/etc/passwd"`, func(m *Manifest) { m.Patches[0].Member = "/etc/passwd" })
+	manifest("pick", "patches[0].commit: ", func(m *Manifest) { m.Patches[0].Commit = "--all" })
+	manifest("patch's name", "patches[0].name: ", func(m *Manifest) { m.Patches[0].Name = "a\x1b[2J" })
+	manifest("applied what is no patch", `kernels[0].applied: "kernels/good/config" is none`, func(m *Manifest) { m.Kernels[0].Applied = []string{"kernels/good/config"} })
+	manifest("changed elsewhere", `kernels[1].on_top: there is no member "x"`, func(m *Manifest) { m.Kernels[1].OnTop = "x" })
 	manifest("author", "culprit.author: ", func(m *Manifest) { m.Culprit.Author = strings.Repeat("x", 5000) })
 
 	// Other texts of the same manifest.

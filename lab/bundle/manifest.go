@@ -10,7 +10,7 @@
 //	REPORT.txt       for people
 //	result.json      for programs
 //	reproduce.sh     boots both kernels with QEMU alone; see [Script]
-//	inputs/…         the guest disk (disk.img.gz) and initramfs
+//	inputs/…         the guest disk (disk.img.gz), initramfs, patches
 //	kernels/…        images, configurations, build logs
 //	runs/…           what every run saw
 //	bisect/…         the log of the search, the culprit's patch
@@ -46,8 +46,9 @@ type Manifest struct {
 	Symptom  Symptom    `json:"symptom"`
 	Images   []Image    `json:"images"` // the containers on the disk
 	Disk     Disk       `json:"disk"`
-	Kernels  []Kernel   `json:"kernels"` // one of each role; good and bad are always there
-	Runs     []Run      `json:"runs"`    // at least one of the good and of the bad kernel
+	Patches  []Patch    `json:"patches,omitempty"` // what was put on top of commits, in this order
+	Kernels  []Kernel   `json:"kernels"`           // one of each role; good and bad are always there
+	Runs     []Run      `json:"runs"`              // at least one of the good and of the bad kernel
 	Culprit  *Culprit   `json:"culprit,omitempty"`
 	Host     Host       `json:"host"`
 	Members  []Member   `json:"members"` // set by Write; in the tar's order
@@ -118,17 +119,30 @@ const (
 
 // Kernel is one kernel. Kernels may share members: the culprit may be the bad one.
 type Kernel struct {
-	Role      string    `json:"role"`
-	Commit    string    `json:"commit"` // empty when it does not come from git
-	Package   *Package  `json:"package,omitempty"`
-	Title     string    `json:"title"`
-	Release   string    `json:"release"`
-	Compiler  string    `json:"compiler"`
-	Digest    string    `json:"digest"` // sha256:… of the image
-	Image     string    `json:"image"`  // members; config and log may be empty
-	Config    string    `json:"config"`
-	Log       string    `json:"log"`
+	Role     string   `json:"role"`
+	Commit   string   `json:"commit"` // empty when it does not come from git
+	Package  *Package `json:"package,omitempty"`
+	Title    string   `json:"title"`
+	Release  string   `json:"release"`
+	Compiler string   `json:"compiler"`
+	Digest   string   `json:"digest"` // sha256:… of the image
+	Image    string   `json:"image"`  // members; config and log may be empty
+	Config   string   `json:"config"`
+	Log      string   `json:"log"`
+	// Applied are the members of those Patches that changed something here, and
+	// OnTop is the member with all that they changed.
+	Applied   []string  `json:"applied,omitempty"`
+	OnTop     string    `json:"on_top,omitempty"`
 	Initramfs Initramfs `json:"initramfs"`
+}
+
+// Patch is a change that kernels of commits were built with: a patch that was
+// given, or a commit that was picked.
+type Patch struct {
+	Name   string `json:"name"`             // the file's, or the commit's title
+	Commit string `json:"commit,omitempty"` // of a pick
+	Digest string `json:"digest"`           // sha256:… of the member
+	Member string `json:"member"`
 }
 
 // Package is what a ready-made kernel came in. Its title is its name and version.

@@ -4,6 +4,7 @@ package report
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,6 +75,7 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 	if bad.Package == nil {
 		p("  kernels built with %s; configs and logs in kernels/", bad.Compiler)
 	}
+	onTop(&b, m)
 	if len(m.Machine.Modules) > 0 {
 		p("  modules loaded before the test: %s, and what they rest on", strings.Join(m.Machine.Modules, ", "))
 	}
@@ -106,6 +108,31 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 		indent(&b, e.Patch, 400)
 	}
 	return cut(b.Bytes())
+}
+
+// onTop tells what the kernels had on top of their commits.
+func onTop(b *bytes.Buffer, m bundle.Manifest) {
+	if len(m.Patches) == 0 {
+		return
+	}
+	fmt.Fprintln(b, "  with these on top of the commits (inputs/patches/; kernels/…/on-top.patch is what they changed):")
+	for _, p := range m.Patches {
+		what := "patch " + p.Name
+		if p.Commit != "" {
+			what = fmt.Sprintf("pick %s (%q)", abbreviate(p.Commit), p.Name)
+		}
+		var on []string
+		for _, k := range m.Kernels {
+			if slices.Contains(k.Applied, p.Member) {
+				on = append(on, k.Role)
+			}
+		}
+		where := "on neither kernel: there, or not needed"
+		if len(on) > 0 {
+			where = "on the " + strings.Join(on, " and the ") + " kernel"
+		}
+		fmt.Fprintf(b, "    %s: %s\n", what, where)
+	}
 }
 
 // packages tells of ready-made kernels, which a commit is yet to be found

@@ -63,6 +63,29 @@ func TestText(t *testing.T) {
 	}
 }
 
+// TestTextOnTop tells of picks and patches.
+func TestTextOnTop(t *testing.T) {
+	m, e := example()
+	m.Patches = []bundle.Patch{
+		{Name: "x86: repair", Commit: m.Kernels[0].Commit, Member: "inputs/patches/01-pick.patch"},
+		{Name: "printk.patch", Member: "inputs/patches/02-printk.patch"},
+		{Name: "other.patch", Member: "inputs/patches/03-other.patch"},
+	}
+	m.Kernels[0].Applied = []string{"inputs/patches/02-printk.patch"}
+	m.Kernels[1].Applied = []string{"inputs/patches/01-pick.patch", "inputs/patches/02-printk.patch"}
+	got := string(Text(m, e))
+	for _, want := range []string{
+		"  with these on top of the commits (inputs/patches/; kernels/…/on-top.patch is what they changed):\n",
+		"    pick 51cc83f024ee (\"x86: repair\"): on the bad kernel\n",
+		"    patch printk.patch: on the good and the bad kernel\n",
+		"    patch other.patch: on neither kernel: there, or not needed\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("without %q:\n%s", want, got)
+		}
+	}
+}
+
 // TestTextOfPackages wants nothing said of commits where ready-made kernels
 // were bisected.
 func TestTextOfPackages(t *testing.T) {
