@@ -84,8 +84,13 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (k Kernel
 	if err != nil || f != nil {
 		return Kernel{}, f, false, err
 	}
-	// What another commit of the same tree had on top is in the cache too.
-	defer func() { k.OnTop, k.Toolchain = top.Additions, tools.recordOf(k) }()
+	defer func() {
+		// What another commit of the same tree had on top is in the cache too.
+		k.OnTop, k.Toolchain = top.Additions, tools.recordOf(k)
+		if err == nil {
+			k, f, err = t.tell(ctx, top.Commit, tools, k, f)
+		}
+	}()
 	made, dir, err := t.entryOf(ctx, top.Commit, r, tools)
 	if err != nil {
 		return Kernel{}, nil, false, err
@@ -113,6 +118,21 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (k Kernel
 	k.Commit, k.Source, k.OnTop = hash, "commit "+hash, top.Additions
 	k, _, err = publishEntry(w.out(), dir, made, &k, nil)
 	return k, nil, false, err
+}
+
+// tell adds what is known of a kernel or a failure beyond what was seen.
+func (t *Tree) tell(ctx context.Context, commit string, tools Toolchain, k Kernel, f *Failure) (Kernel, *Failure, error) {
+	var err error
+	if k.Known, err = t.known(ctx, commit, tools, k); err != nil {
+		return Kernel{}, nil, err
+	}
+	for i := range k.Known {
+		k.Known[i] = *t.advise(ctx, &k.Known[i])
+	}
+	if f != nil {
+		f.Hint = t.advise(ctx, explain(f))
+	}
+	return k, f, nil
 }
 
 // entryOf says what a commit's kernel is made from, and where the cache has it.

@@ -61,8 +61,12 @@ func (t *Tree) configure(ctx context.Context, hash string, o BuildOptions) (Reso
 	if errors.Is(err, ErrInterrupted) {
 		return Resolution{}, nil, err
 	}
-	if err := errors.Join(err, os.Remove(w.marker())); err != nil || f != nil {
-		return Resolution{}, f, err
+	if err := errors.Join(err, os.Remove(w.marker())); err != nil {
+		return Resolution{}, nil, err
+	}
+	if f != nil {
+		f.Hint = t.advise(ctx, explain(f))
+		return Resolution{}, f, nil
 	}
 	resolved, err := kconfig.Parse(bytes.NewReader(data))
 	if err != nil {

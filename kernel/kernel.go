@@ -39,6 +39,9 @@ type Kernel struct {
 	// OnTop are the picks and patches that were asked for, and what became of
 	// each of them at the commit.
 	OnTop []Addition `json:"on_top,omitempty"`
+	// Known are breakages that no build fails of: everything is compiled again
+	// each time, or the kernel hangs. The cache has none.
+	Known []Breakage `json:"known,omitempty"`
 
 	Toolchain *Toolchain `json:"toolchain,omitempty"` // what it was built with; nil: not by lab
 
@@ -98,6 +101,9 @@ type Failure struct {
 	Step string `json:"step"` // "patch", "config" or "compile"
 	Line string `json:"line"` // the first line of the log that says what is wrong
 	Log  string `json:"log"`  // path of the whole log; none of the step "patch"
+	// Hint is the known breakage behind it, if it is one. The cache has none: it
+	// is found when the failure is read.
+	Hint *Breakage `json:"hint,omitempty"`
 }
 
 // MissingError is returned when a program or a header that a build needs is

@@ -43,6 +43,7 @@ type Tree struct {
 	toolchains toolchains
 	held       *os.File // keeps what git/ finds its objects in from being freed
 	tops       topsOnce
+	makes      makesOnce
 }
 
 // gitConfig is all the configuration that git gets from lab. It replaces the
