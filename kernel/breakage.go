@@ -161,6 +161,21 @@ var gnu23 = Breakage{
 	Advice: olderCompiler + " (gcc 14)",
 }
 
+// KnownBreakage finds one by its kind.
+func KnownBreakage(kind string) (Breakage, bool) {
+	for _, b := range []Breakage{slowRebuilds, silentHang} {
+		if b.Kind == kind {
+			return b, true
+		}
+	}
+	for _, s := range signs {
+		if s.Kind == kind {
+			return s.Breakage, true
+		}
+	}
+	return Breakage{}, false
+}
+
 // explain finds the known breakage behind a failure: by the line that tells, or
 // else by the first in its log that is as telling. It is made anew each time a
 // failure is read, so that an old one profits from what was learned since.

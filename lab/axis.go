@@ -104,7 +104,7 @@ func (h *history) resolve(ctx context.Context, hash string) (kernel.Commit, erro
 }
 
 func (h *history) trial(ctx context.Context, c kernel.Commit) (Trial, error) {
-	return h.build(ctx, h.tree, c, h.options)
+	return h.tryBuild(ctx, h.tree, c, h.options)
 }
 
 func (h *history) words(text string) string { return text }

@@ -30,8 +30,9 @@ type Lab struct {
 	// Progress is told what goes on; its zero value is silent.
 	Progress Progress
 
-	lost  string // the symbols that the last kernel's config lost: said when they change
-	onTop string // what the last kernel had on top of its commit: said when it changes
+	lost  string          // the symbols that the last kernel's config lost: said when they change
+	onTop string          // what the last kernel had on top of its commit: said when it changes
+	known map[string]bool // kinds of known breakages that were said
 }
 
 // Progress is how a job says what it does. Either function may be nil; both may

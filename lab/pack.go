@@ -344,6 +344,7 @@ func (p *pack) tell(patch []byte) error {
 		}
 		journal.Write(append(line, '\n'))
 	}
+	known := knownSkips(answer.Tested)
 	script, err := p.script()
 	if err != nil {
 		return err
@@ -351,7 +352,7 @@ func (p *pack) tell(patch []byte) error {
 	text := report.Text(p.manifest, report.Evidence{
 		Good:  report.Output{Stdout: p.good.Result.Stdout, Stderr: p.good.Result.Stderr, Syslog: p.good.Result.Syslog},
 		Bad:   report.Output{Stdout: p.bad.Result.Stdout, Stderr: p.bad.Result.Stderr, Syslog: p.bad.Result.Syslog},
-		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, Range: answer.Range, Next: answer.Next(),
+		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, Known: known, Range: answer.Range, Next: answer.Next(),
 	})
 	if p.found.Log != "" {
 		p.files = append(p.files, bundle.File{Name: "bisect/bisect.log", Data: []byte(p.found.Log)})
@@ -362,6 +363,29 @@ func (p *pack) tell(patch []byte) error {
 		bundle.File{Name: "reproduce.sh", Data: script, Executable: true},
 		bundle.File{Name: "bisect/tested.jsonl", Data: journal.Bytes()})
 	return nil
+}
+
+// knownSkips says of the known breakages how many commits they kept from being
+// built.
+func knownSkips(tested []Tested) []string {
+	var kinds []string
+	count := map[string]int{}
+	for _, t := range tested {
+		if t.Known != "" && t.Mark == Skip {
+			if count[t.Known]++; count[t.Known] == 1 {
+				kinds = append(kinds, t.Known)
+			}
+		}
+	}
+	var lines []string
+	for _, kind := range kinds {
+		what := kind // of a newer lab
+		if b, ok := kernel.KnownBreakage(kind); ok {
+			what = b.String()
+		}
+		lines = append(lines, plural(count[kind], "commit")+": "+what)
+	}
+	return lines
 }
 
 // script renders reproduce.sh: the same machine, with plain files and standard

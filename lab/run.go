@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,7 +76,7 @@ func (k source) trial(ctx context.Context) (Trial, error) {
 	if k.tree == nil {
 		return Trial{Kernel: k.ready, End: EndBuilt}, nil
 	}
-	return k.build(ctx, k.tree, k.commit, k.options)
+	return k.tryBuild(ctx, k.tree, k.commit, k.options)
 }
 
 func (k source) Close() {
@@ -153,7 +154,6 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, o k
 		return Trial{}, err
 	}
 	t := Trial{Kernel: k, End: EndBuilt, Cached: cached, Build: time.Since(start)}
-	l.sayOnTop(c, k.OnTop)
 	if failure != nil {
 		t.End, t.Failure, t.Detail = EndBuild, failure, oneLine(failure.Line)
 		t.Kernel.Commit = c.Hash
@@ -163,6 +163,31 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, o k
 		if l.lost = lost; lost != "" {
 			l.Progress.Say("config: %s of what was asked for did not survive in %s:\n  %s", plural(len(k.Missing), "symbol"), short(c.Hash), lost)
 		}
+	}
+	return t, nil
+}
+
+// tryBuild is build, and says what there is to say of picks, patches and known
+// breakages.
+func (l *Lab) tryBuild(ctx context.Context, tree *kernel.Tree, c kernel.Commit, o kernel.BuildOptions) (Trial, error) {
+	t, err := l.build(ctx, tree, c, o)
+	if err != nil {
+		return t, err
+	}
+	l.sayOnTop(c, t.Kernel.OnTop)
+	known := t.Kernel.Known
+	if t.Failure != nil && t.Failure.Hint != nil {
+		known = append(slices.Clone(known), *t.Failure.Hint)
+	}
+	for _, b := range known {
+		if l.known[b.Kind] {
+			continue // once is enough
+		}
+		if l.known == nil {
+			l.known = map[string]bool{}
+		}
+		l.known[b.Kind] = true
+		l.Progress.Say("known, seen first at %s: %s", short(c.Hash), b)
 	}
 	return t, nil
 }

@@ -36,6 +36,8 @@ type Tested struct {
 	Modules string `json:"modules,omitempty"` // digest of the modules that came along with it
 	Dir     string `json:"dir,omitempty"`     // what the trial saw, below the bisect's folder
 	Drift   int    `json:"drift,omitempty"`   // symbols of its config that differ from the first kernel's
+	// Known is the kind of known breakage that kept it from being built.
+	Known string `json:"known,omitempty"`
 	// OnTop is what became of the picks and patches at this commit.
 	OnTop  []kernel.Addition `json:"on_top,omitempty"`
 	Cached bool              `json:"cached"`
@@ -69,6 +71,9 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 		return Tested{}, err
 	}
 	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Modules: modules, Drift: len(t.Drift), OnTop: t.Kernel.OnTop, Cached: t.Cached, Left: left}
+	if t.Failure != nil && t.Failure.Hint != nil {
+		r.Known = t.Failure.Hint.Kind
+	}
 	g, err := b.guestOf(ctx, &r)
 	if err != nil {
 		return Tested{}, err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -70,33 +71,53 @@ func runKernelBuild(c *cli.Context, k lab.KernelSpec) error {
 	return result(exit)
 }
 
-// logLine names a failed build's log on a line of its own; one that never began
-// has none.
+// logLine names a failed build's log on a line of its own, and says what is known
+// of it on another. A build that never began has no log.
 func logLine(f *kernel.Failure) string {
-	if f.Log == "" {
-		return ""
+	s := ""
+	if f.Hint != nil {
+		s += "\n  known: " + f.Hint.String()
 	}
-	return "\n  log: " + f.Log
+	if f.Log != "" {
+		s += "\n  log: " + f.Log
+	}
+	return s
+}
+
+// onTopText says what became of the picks and patches.
+func onTopText(k kernel.Kernel) string {
+	var s strings.Builder
+	for _, a := range k.OnTop {
+		s.WriteString("  " + a.State + ": " + a.String())
+		if a.Why != "" {
+			s.WriteString(": " + a.Why)
+		}
+		s.WriteString("\n")
+	}
+	return s.String()
+}
+
+// knownText says which breakages are known of a kernel that is built.
+func knownText(k kernel.Kernel) string {
+	var s strings.Builder
+	for _, b := range k.Known {
+		s.WriteString("  known: " + b.String() + "\n")
+	}
+	return s.String()
 }
 
 // buildText is a build for people.
 func buildText(b lab.Build) string {
 	if b.Failure != nil {
-		return fmt.Sprintf("%.12s does not build: %s%s\n", b.Commit.Hash, b.Failure.Line, logLine(b.Failure))
+		s := fmt.Sprintf("%.12s does not build: %s%s\n", b.Commit.Hash, b.Failure.Line, logLine(b.Failure))
+		return s + onTopText(b.Kernel) + knownText(b.Kernel)
 	}
 	how := "built in " + b.Build.Round(100*time.Millisecond).String()
 	if b.Cached {
 		how = "cached"
 	}
 	s := fmt.Sprintf("%s\n  Linux %s of %.12s, %s, %s\n", b.Kernel.Image, b.Kernel.Release, b.Commit.Hash, b.Kernel.Digest, how)
-	for _, a := range b.Kernel.OnTop {
-		s += "  " + a.State + ": " + a.String()
-		if a.Why != "" {
-			s += ": " + a.Why
-		}
-		s += "\n"
-	}
-	s += "  log: " + b.Kernel.Log + "\n"
+	s += onTopText(b.Kernel) + knownText(b.Kernel) + "  log: " + b.Kernel.Log + "\n"
 	switch v := b.Verify; {
 	case v == nil:
 	case v.Failure != nil:

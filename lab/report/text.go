@@ -19,6 +19,7 @@ type Evidence struct {
 	Tests     int      // commits tested
 	Inferred  int      // those of them that were not built, because they change nothing that is compiled
 	Next      []string // of ready-made kernels: where to look on
+	Known     []string // why commits that were skipped do not build, where that is known
 	Range     int      // commits that could be the first bad one at the start
 }
 
@@ -93,6 +94,9 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 			p("  %d of the verdicts were inferred: the commit changes nothing that is", e.Inferred)
 			p("  compiled, and so has the kernel of one that was tested. The first bad")
 			p("  commit and its parents were built and booted.")
+		}
+		for _, line := range e.Known {
+			p("  skipped: %s", line)
 		}
 		indent(&b, []byte(e.Log), 200)
 		p("")
