@@ -3,7 +3,6 @@ package search
 import (
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 )
 
@@ -62,14 +61,11 @@ func BenchmarkSums(b *testing.B) {
 			ones[i] = 1
 		}
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
 			for b.Loop() {
 				g := contract(c, func(int) bool { return false })
 				b.ReportMetric(float64(len(g.first)), "chains")
 				g.upto(ones)
 			}
-			runtime.ReadMemStats(&after)
 		})
 	}
 }

@@ -54,6 +54,9 @@ func (s Search) choose(b *belief, e []Evidence, suspects []int) picked {
 	if pick.index < 0 {
 		return pick
 	}
+	if i := s.endgame(b, e, suspects); i >= 0 {
+		pick.index = i
+	}
 	pick.bits = bits[pick.index]
 	if pick.bits >= most*(1-alike) {
 		return pick
@@ -183,6 +186,10 @@ func (b *belief) uncertainty() float64 {
 // ancestors and one among the descendants, each skipped commit halves the
 // chance that there is anything but more of them.
 //
+// One time in five, what keeps commits from being built is nothing of the kind,
+// but comes here and there; then the chance is that of all commits so far. Each
+// commit that is skipped speaks against it.
+//
 // A commit that was run before can be run again.
 func (b *belief) chances(e []Evidence) []float64 {
 	n := len(e)
@@ -232,15 +239,27 @@ func (b *belief) chances(e []Evidence) []float64 {
 		low, high = min(low, weight[i]), max(high, weight[i])
 	}
 	length := high - low + 1
+	ran := 0
+	for i := range e {
+		if e[i].runs() > 0 {
+			ran++
+		}
+	}
+	apart := math.Pow(float64(ran)/float64(ran+len(skipped)), float64(len(skipped))/3)
 	between := math.Ldexp(1, -len(skipped))
 	for i, d := range distances(near, skipped) {
 		if !in[i] || e[i].runs() > 0 {
 			continue
 		}
-		chance[i] = float64(d) / (float64(d) + length)
-		if above[i] && below[i] && d > 0 {
-			chance[i] = between
+		if d == 0 {
+			chance[i] = 0
+			continue
 		}
+		c := float64(d) / (float64(d) + length)
+		if above[i] && below[i] {
+			c = between
+		}
+		chance[i] = .8*c + .2*apart
 	}
 	return chance
 }

@@ -24,6 +24,16 @@ type repo struct {
 // title "commit i", and gives the commits' hashes.
 func newRepo(t testing.TB, parents [][]int) (repo, []string) {
 	t.Helper()
+	dates := make([]int64, len(parents))
+	for i := range dates {
+		dates[i] = 1_000_000_000 + int64(i)*60
+	}
+	return newDatedRepo(t, parents, dates)
+}
+
+// newDatedRepo makes one with the commits' dates, too.
+func newDatedRepo(t testing.TB, parents [][]int, dates []int64) (repo, []string) {
+	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Fatal("git is not installed: run lab doctor --install")
 	}
@@ -32,7 +42,7 @@ func newRepo(t testing.TB, parents [][]int) (repo, []string) {
 	var b strings.Builder
 	for i, ps := range parents {
 		title := fmt.Sprintf("commit %d", i)
-		fmt.Fprintf(&b, "commit refs/heads/c%d\nmark :%d\ncommitter T <t@example.org> %d +0000\ndata %d\n%s\n", i, i+1, 1_000_000_000+i*60, len(title), title)
+		fmt.Fprintf(&b, "commit refs/heads/c%d\nmark :%d\ncommitter T <t@example.org> %d +0000\ndata %d\n%s\n", i, i+1, dates[i], len(title), title)
 		for j, p := range ps {
 			if j == 0 {
 				fmt.Fprintf(&b, "from :%d\n", p+1)
