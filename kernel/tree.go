@@ -42,6 +42,7 @@ type Tree struct {
 	remote     string // of a partial clone: where what is missing can be had
 	toolchains toolchains
 	held       *os.File // keeps what git/ finds its objects in from being freed
+	plain      bool     // not for kernels: see OpenCheckout
 	tops       topsOnce
 	makes      makesOnce
 }
@@ -99,14 +100,14 @@ const exclude = `.*
 // its remote, and kept in lab's own repository. Builds in the same repository
 // take turns; see Build.
 func OpenTree(ctx context.Context, cache, repo string) (*Tree, error) {
-	t, err := openTree(ctx, cache, repo)
+	t, err := openTree(ctx, cache, repo, false)
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", repo, err)
 	}
 	return t, nil
 }
 
-func openTree(ctx context.Context, cache, repo string) (*Tree, error) {
+func openTree(ctx context.Context, cache, repo string, plain bool) (*Tree, error) {
 	repo, err := filepath.Abs(repo)
 	if err != nil {
 		return nil, err
@@ -120,7 +121,7 @@ func openTree(ctx context.Context, cache, repo string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{repo: repo, trees: trees}
+	t := &Tree{repo: repo, trees: trees, plain: plain}
 	if t.kernels, err = kernelsDir(cache); err != nil {
 		return nil, err
 	}
@@ -156,6 +157,9 @@ func openTree(ctx context.Context, cache, repo string) (*Tree, error) {
 	}
 	sum := sha256.Sum256([]byte(t.format + common))
 	t.base = filepath.Join(trees, hex.EncodeToString(sum[:8]))
+	if plain {
+		t.base += plainSuffix
+	}
 	// A partial clone says which remote has the rest: remote.NAME.promisor in
 	// git-config(1).
 	if out, err := t.userGit(ctx, "config", "--bool", "--name-only", "--get-regexp", `^remote\..*\.promisor$`); err == nil {
@@ -196,7 +200,7 @@ func (t *Tree) setUp(ctx context.Context, common string) error {
 			return err
 		}
 	}
-	if err := writeIfChanged(filepath.Join(git, "info/exclude"), exclude); err != nil {
+	if err := t.setUpExclude(ctx); err != nil {
 		return err
 	}
 	if err := writeIfChanged(filepath.Join(git, "objects/info/alternates"), t.objects+"\n"); err != nil {

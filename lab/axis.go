@@ -7,9 +7,10 @@ import (
 	"lab/kernel"
 )
 
-// An axis is what a bisect moves along: the commits of a tree, or ready-made
-// kernels. The bisect knows each candidate as a commit, by a hash that is its
-// own, a title and its parents.
+// An axis is what a bisect moves along: the commits of a tree of Linux, ready-made
+// kernels, images, or the commits of any repository with a command for a test. The
+// bisect knows each candidate as a commit, by a hash that is its own, a title and
+// its parents.
 type axis interface {
 	// ends resolves the ends that the user gave into the result, and lists the
 	// candidates behind the good ones, up to the bad one, parents first.
@@ -38,6 +39,11 @@ func (b *bisection) openAxis(ctx context.Context, o BisectOptions) (err error) {
 		}
 		b.axis, b.spec, b.options = b.gallery, b.gallery.spec, b.gallery.source.options
 		return nil
+	}
+	if o.Spec.Command != nil {
+		b.commands, err = b.openCommands(ctx, o.Spec)
+		b.axis = b.commands
+		return err
 	}
 	if b.tree, b.options, err = b.openTree(ctx, o.Spec.Kernel); err != nil {
 		return err

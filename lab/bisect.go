@@ -15,7 +15,7 @@ import (
 )
 
 // BisectOptions says what is bisected. Spec.Kernel gives the tree and the
-// config; its Commit is not used.
+// config; its Commit is not used. With Spec.Command it gives the repository alone.
 type BisectOptions struct {
 	Spec Spec
 	Good []string // revisions without the symptom
@@ -53,7 +53,8 @@ type Bisection struct {
 	Kernels  []Package       `json:"kernels,omitempty"` // all, in order, where ready-made ones were bisected; a commit's hash is then a package's digest
 	Tested   []Tested        `json:"tested"`
 	Images   []Image         `json:"images"`
-	Log      string          `json:"log"` // for git bisect replay; empty where ready-made kernels were bisected
+	Command  string          `json:"command,omitempty"` // where there were no kernels: what judged the commits
+	Log      string          `json:"log"`               // for git bisect replay; empty where ready-made kernels were bisected
 	Dir      string          `json:"dir"`
 	Elapsed  time.Duration   `json:"elapsed_ns"` // of this run; an earlier one that was cut short is not in it
 }
@@ -62,18 +63,19 @@ type Bisection struct {
 type bisection struct {
 	*Lab
 	axis
-	spec    Spec
-	tree    *kernel.Tree        // where the candidates are commits to build, and
-	options kernel.BuildOptions // how they are built
-	pool    *pool               // where they are ready made
-	gallery *gallery            // where they are images
-	journal *journal
-	guest   *guest
-	vain    vain
-	pin     pin
-	audits  int
-	start   time.Time
-	result  Bisection
+	spec     Spec
+	tree     *kernel.Tree        // where the candidates are commits to build, and
+	options  kernel.BuildOptions // how they are built
+	pool     *pool               // where they are ready made
+	gallery  *gallery            // where they are images
+	commands *commands           // where they are no kernels
+	journal  *journal
+	guest    *guest
+	vain     vain
+	pin      pin
+	audits   int
+	start    time.Time
+	result   Bisection
 }
 
 // Bisect finds the first bad commit. Killed at any instant, the same call with
@@ -83,6 +85,9 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 		return Bisection{}, err
 	}
 	b := &bisection{Lab: l, spec: o.Spec, audits: o.Audit, start: time.Now()}
+	if o.Spec.Command != nil {
+		b.result.Command = o.Spec.Command.String()
+	}
 	if err := b.openAxis(ctx, o); err != nil {
 		return Bisection{}, err
 	}

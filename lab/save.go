@@ -42,6 +42,10 @@ func (t Trial) files() (map[string][]byte, error) {
 	if t.End == EndBuild || t.End == EndBuilt {
 		return files, nil
 	}
+	if t.Kernel.Image == "" { // a command of the user's
+		files["stdout"], files["stderr"] = t.Result.Stdout, t.Result.Stderr
+		return files, nil
+	}
 	files["console.log"] = t.Console
 	files["stdout"], files["stderr"], files["syslog"] = t.Result.Stdout, t.Result.Stderr, t.Result.Syslog
 	files["qemu.args"] = []byte(strings.Join(t.Args, "\n") + "\n")

@@ -12,6 +12,7 @@ import (
 // A Spec is all that makes a trial, but for the kernel's commit.
 type Spec struct {
 	Kernel  KernelSpec
+	Command *Command `json:",omitempty"` // in the place of a kernel, a guest and Test
 	Images  []Load
 	Test    probe.Spec
 	Symptom Symptom
@@ -115,6 +116,12 @@ func (s *Spec) Validate() error {
 	if err := s.Symptom.Validate(); err != nil {
 		return err
 	}
+	if s.Command != nil {
+		if s.Symptom.Kind != SymptomTest {
+			return fmt.Errorf("symptom %q is one of kernels, and a command judges by itself", s.Symptom.Kind)
+		}
+		return s.Command.Validate()
+	}
 	if s.needsGuest() {
 		if len(s.Images) == 0 {
 			return fmt.Errorf("no image: name the container to test with --image REF")
@@ -130,4 +137,4 @@ func (s *Spec) Validate() error {
 }
 
 // needsGuest reports whether the hunt goes beyond the build.
-func (s *Spec) needsGuest() bool { return s.Symptom.Kind != SymptomBuild }
+func (s *Spec) needsGuest() bool { return s.Symptom.Kind != SymptomBuild && s.Command == nil }

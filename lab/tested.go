@@ -31,6 +31,7 @@ type Tested struct {
 	// Unbuilt is an inferred verdict of a commit that was not even built:
 	// nothing that differs between the two is compiled.
 	Unbuilt bool   `json:"unbuilt,omitempty"`
+	Tree    string `json:"tree,omitempty"`    // where there is no kernel: the hash of the commit's tree
 	Kernel  string `json:"kernel,omitempty"`  // digest of the kernel image
 	Image   string `json:"image,omitempty"`   // what was tested of the image under test, where images are bisected
 	Modules string `json:"modules,omitempty"` // digest of the modules that came along with it
@@ -58,6 +59,9 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 		if r, err := b.infer(ctx, c, left); err != nil || r != nil {
 			return b.record(r, err)
 		}
+	}
+	if b.commands != nil {
+		return b.record(b.command(ctx, c, role, left))
 	}
 	t, err := b.trial(ctx, c)
 	if err != nil {
@@ -88,12 +92,17 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 		}
 		r.Verdict, r.End, r.Exit = Judge(t, b.spec.Symptom), t.End, exitOf(t)
 		r.Build, r.Boot, r.Test = t.Build, t.Boot, t.Test
-		r.Dir = filepath.Join("trials", fmt.Sprintf("%03d-%s", len(b.journal.records), short(c.Hash)))
-		if err := t.Save(filepath.Join(b.journal.dir, r.Dir)); err != nil {
+		if r.Dir, err = b.save(t, c); err != nil {
 			return Tested{}, err
 		}
 	}
 	return b.record(&r, nil)
+}
+
+// save keeps a trial, and says where below the bisect's folder.
+func (b *bisection) save(t Trial, c kernel.Commit) (string, error) {
+	dir := filepath.Join("trials", fmt.Sprintf("%03d-%s", len(b.journal.records), short(c.Hash)))
+	return dir, t.Save(filepath.Join(b.journal.dir, dir))
 }
 
 // record has a verdict in the journal and then says it.
@@ -155,6 +164,10 @@ func (b *bisection) took(t Tested) string {
 	switch {
 	case b.gallery != nil && t.Image != "":
 		built = "image " + short(t.Image)
+	case b.commands != nil && t.Inferred != "":
+		return "the same files as " + short(t.Inferred) + ": not run again"
+	case b.commands != nil:
+		return "ran for " + seconds(t.Test)
 	case isPackageHash(t.Commit.Hash):
 		built = "ready made"
 	case t.Cached:

@@ -154,7 +154,7 @@ func judgeTest(t Trial, s Symptom) Verdict {
 	case passed:
 		return Verdict{Good, "exit status 0"}
 	case t.End == EndTest && t.Result.Exit == 125 && t.Result.Signal == "":
-		return Verdict{Skip, "exit status 125: the test says that it cannot judge this kernel"}
+		return Verdict{Skip, "exit status 125: the test says that it cannot judge this " + t.what()}
 	case s.BadMatch != "":
 		return Verdict{Skip, "failed differently: " + t.status() + ", but nothing matches " + s.BadMatch}
 	case s.GoodMatch != "":
@@ -176,6 +176,14 @@ func unjudged(t Trial) Verdict {
 	return Verdict{Skip, "built, but not booted"}
 }
 
+// what was tried.
+func (t Trial) what() string {
+	if t.Kernel.Image == "" {
+		return "commit"
+	}
+	return "kernel"
+}
+
 // status says in words how the test's command ended.
 func (t Trial) status() string {
 	switch {
@@ -183,6 +191,9 @@ func (t Trial) status() string {
 		return "the test ran out of its time"
 	case t.Result.Signal != "":
 		return "killed by " + t.Result.Signal
+	}
+	if t.End == EndTest && t.Detail != "" {
+		return fmt.Sprintf("exit status %d: %s", t.Result.Exit, t.Detail)
 	}
 	return fmt.Sprintf("exit status %d", t.Result.Exit)
 }

@@ -56,6 +56,10 @@ func answer(b lab.Bisection) string {
 		}
 		s.WriteString("\n")
 	}
+	if b.Command != "" {
+		commandCount(&s, b)
+		return s.String()
+	}
 	fmt.Fprintf(&s, "%d tests, %d boots, %d %ss in the range; state in %s\n", len(b.Tested), booted, b.Range, what, b.Dir)
 	return s.String()
 }
@@ -72,6 +76,21 @@ func imageAnswer(s *strings.Builder, b lab.Bisection) {
 	for _, line := range b.Next() {
 		fmt.Fprintf(s, "  - %s\n", line)
 	}
+}
+
+// commandCount sums up a bisect without kernels.
+func commandCount(s *strings.Builder, b lab.Bisection) {
+	run := 0
+	for _, t := range b.Tested {
+		if t.Inferred == "" {
+			run++
+		}
+	}
+	fmt.Fprintf(s, "%d tests", len(b.Tested))
+	if run < len(b.Tested) {
+		fmt.Fprintf(s, " (%d of commits with the files of another one: not run again)", len(b.Tested)-run)
+	}
+	fmt.Fprintf(s, ", %d commits in the range; state in %s\n", b.Range, b.Dir)
 }
 
 // packageAnswer tells the first bad of ready-made kernels.

@@ -42,6 +42,15 @@ the oldest to the newest, a range FROM..TO of a registry's tags, or a quoted
 pattern of files. With --layers it is one image, to which its layers are added one
 by one. The kernel is one that is ready, --kernel, or --commit of --repo.
 
+With --run the candidates are the commits of any git repository, and the test is a
+command on this host, as with git bisect run: status 0 is good, 125 cannot judge,
+any other up to 127 is bad, 128 and above ends the bisect, which can go on later.
+It runs in a work tree of lab's own in which the commit is checked out; yours is
+not touched. What git ignores there stays from commit to commit, so that make
+compiles only what changed. A commit with the same files as a tested one is not
+run again. LAB_COMMIT is the commit's hash. There is no kernel, no image, no QEMU
+and no bundle.
+
 The state is kept in --dir, one line an event. Stopped at any instant, the same
 command goes on where it was.
 
@@ -50,7 +59,9 @@ EXAMPLES
        --image rootfs:app.tar --bundle bundle.tar -- /test
    lab bisect --kernels 'pool/*.deb' --image rootfs:app.tar -- /test
    lab bisect --images app:1..app:20 --kernel bzImage -- /test
-   lab bisect --layers app:20 --kernel bzImage --good 3 -- /test`,
+   lab bisect --layers app:20 --kernel bzImage --good 3 -- /test
+   lab bisect --good v1.0 --bad HEAD --run 'make && ./test'
+   lab bisect --good v1.0 --timeout 10m --bad-match 'segfault' --run -- make check`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringSliceFlag{Name: "good", Usage: "`REV` does not show the symptom; may be repeated", Category: catKernel},
 			&cli.StringFlag{Name: "bad", Usage: "`REV` shows the symptom", DefaultText: "HEAD; of --kernels the last", Category: catKernel},
@@ -64,13 +75,21 @@ EXAMPLES
 			&cli.IntFlag{Name: "audit", Usage: "at the end, build and boot `N` of the commits that were taken for others' kernels, and take the answer back if one is not", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
 			jsonFlag(),
-		}, kernelFlags(), testFlags()),
+		}, runFlags(), kernelFlags(), testFlags()),
 		Action: func(c *cli.Context) error {
 			s, err := spec(c)
 			if err != nil {
 				return err
 			}
 			s.Kernel.Modules = c.StringSlice("module")
+			switch {
+			case c.IsSet("run"):
+				if s, err = commandSpec(c, s); err != nil {
+					return err
+				}
+			case c.Bool("no-checkout"):
+				return usagef("--no-checkout goes with --run")
+			}
 			o := lab.BisectOptions{
 				Spec: s, Good: c.StringSlice("good"), Bad: c.String("bad"), Kernels: c.StringSlice("kernels"),
 				Images: c.StringSlice("images"), Layers: c.String("layers"),
@@ -117,7 +136,7 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 	case o.Audit < 0:
 		return usagef("--audit %d: there cannot be fewer than none", o.Audit)
 	case s.Kernel.Repo == "":
-		return usagef("no kernels: name a tree with --repo DIR, or ready-made ones with --kernels REF")
+		return usagef("no kernels: name a tree with --repo DIR, or ready-made ones with --kernels REF; for commits of anything else there is --run CMD")
 	case len(s.Kernel.Modules) > 0:
 		return usagef("--module goes with --kernels: name the option of %s in a file for --config", s.Kernel.Modules[0])
 	case len(o.Good) == 0:
