@@ -26,8 +26,9 @@ from the others. The answer itself is always built and booted; --audit sees to
 some of the rest.
 
 A range in which the kernel does not build is skipped, unless its repair is named:
---pick REPAIRED puts that commit on top of those that need it. Whether it was put
-on top of a commit is on record with its verdict.
+--pick REPAIRED puts that commit on top of those that miss and need it, and
+--patch FILE a patch on top of all. What became of them is on record with each
+verdict, and they are in the bundle.
 
 With --kernels the candidates are ready made: packages (.deb, .rpm), bzImages,
 unpacked packages, images, folders and patterns of them, in the order of their
@@ -57,6 +58,7 @@ command goes on where it was.
 EXAMPLES
    lab bisect --repo ~/linux --good v6.1.150 --bad v6.1.153 --config container \
        --image rootfs:app.tar --bundle bundle.tar -- /test
+   lab bisect --repo ~/linux --good v6.1.150 --bad v6.1.153 --pick 1d489151e9f9 --image rootfs:app.tar -- /test
    lab bisect --kernels 'pool/*.deb' --image rootfs:app.tar -- /test
    lab bisect --images app:1..app:20 --kernel bzImage -- /test
    lab bisect --layers app:20 --kernel bzImage --good 3 -- /test
@@ -171,6 +173,8 @@ func checkImages(c *cli.Context, o *lab.BisectOptions) error {
 		return usagef("no kernel: name one with --kernel FILE, or --repo DIR [--commit REV]")
 	case s.Kernel.File != "" && s.Kernel.Repo != "":
 		return usagef("--kernel and --repo exclude each other")
+	case s.Kernel.Repo == "" && (c.IsSet("pick") || c.IsSet("patch")):
+		return usagef("--pick and --patch go with --repo: a kernel FILE is built already")
 	case s.Kernel.Repo != "" && len(s.Kernel.Modules) > 0:
 		return usagef("--module goes with --kernel: name the option of %s in a file for --config", s.Kernel.Modules[0])
 	}

@@ -45,11 +45,11 @@ func kernelFlags() []cli.Flag {
 }
 
 func pickFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "pick", Usage: "put the commit `[BROKEN..]REPAIRED` of --repo on top of each commit that misses and needs it, as a build's repair: where REPAIRED is not (nor a copy of it), and BROKEN is, or else what its Fixes: lines name; where that is not known, everywhere; may be repeated", Category: catKernel}
+	return &cli.StringSliceFlag{Name: "pick", Usage: "put the commit `[BROKEN..]REPAIRED` of --repo, a repair as a rule, on top of each commit that misses and needs it (lab kernel build --help has the rule); may be repeated", Category: catKernel}
 }
 
 func patchFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "patch", Usage: "put the patch in `FILE` (a diff, or git format-patch's mail) on top of every commit, as printk's that look for a bug; may be repeated", Category: catKernel}
+	return &cli.StringSliceFlag{Name: "patch", Usage: "put the patch in `FILE` (a diff, or git format-patch's mail) on top of every commit, for the printk's with which one looks for a bug; may be repeated", Category: catKernel}
 }
 
 // onTop are the flags that say what goes on top of commits.

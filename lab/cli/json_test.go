@@ -28,13 +28,13 @@ func TestJSON(t *testing.T) {
 	trial := lab.Trial{
 		Kernel: kernel.Kernel{Image: "/c/bzImage", Config: "/c/config", SystemMap: "/c/System.map", Release: "6.1.0", Commit: commit.Hash, Digest: "sha256:aa", Source: "commit " + commit.Hash, Log: "/c/build.log", Compiler: "gcc 12"},
 		End:    lab.EndTest, Detail: "detail",
-		Failure: &kernel.Failure{Step: "compile", Line: "a.c:1: error", Log: "/c/log"},
+		Failure: &kernel.Failure{Step: "compile", Line: "a.c:1: error", Log: "/c/log", Hint: &kernel.Breakage{Kind: "pie", What: "what", Repaired: "4.9", Commit: "8ae94224c9d72fc4d9aaac93b2d7833cf46d7141", Title: "kbuild: add -fno-PIE", Advice: "advice"}},
 		Result:  probe.Result{Exit: 1, Stdout: []byte("out\n"), Stderr: []byte("err\n"), Started: true, Complete: true, Release: "6.1.0", Duration: 20 * time.Millisecond},
 		Reports: []console.Report{{Kind: "warning", Title: "WARNING: at x", Text: "WARNING: at x\n"}},
 		QEMU:    "7.2.0", Accel: "tcg", Args: []string{"qemu-system-x86_64", "-nodefaults"}, Cmdline: "console=ttyS0",
 		Build: time.Second, Boot: 2 * time.Second, Test: 3 * time.Second,
 	}
-	tested := lab.Tested{Commit: commit, Role: lab.RoleStep, Verdict: verdict, End: lab.EndTest, Exit: 1, Kernel: "sha256:aa", Dir: "trials/001-33faba7fa7f2", Build: 1, Boot: 2, Test: 3, Left: 4}
+	tested := lab.Tested{Commit: commit, Role: lab.RoleStep, Verdict: verdict, End: lab.EndTest, Exit: 1, Kernel: "sha256:aa", OnTop: []kernel.Addition{{Pick: commit.Hash, Name: "repair", State: kernel.NotNeeded, Why: "why"}, {Name: "a.patch", Digest: "sha256:ee", State: kernel.Applied}}, Known: "pie", Dir: "trials/001-33faba7fa7f2", Build: 1, Boot: 2, Test: 3, Left: 4}
 	image := lab.Image{Name: "test", Pin: oci.Pin{Reference: "docker://127.0.0.1:5000/app:1", Digest: "sha256:bb", Platform: "linux/amd64"}}
 	for name, value := range map[string]any{
 		"run": runResult{verdict, trial},

@@ -19,6 +19,23 @@ func kernelBuildCommand() *cli.Command {
 the cache. A commit that does not build is told by the first line of its log that
 says why, with exit status 125.
 
+With --pick REPAIRED that commit's change is put on top where it is missing and
+needed; with --patch FILE a patch is, everywhere. A pick is
+
+   there       where the commit has it, or a copy of it that says so in its
+               message, or its change
+   not needed  where the commit has not what it repairs: BROKEN of
+               --pick BROKEN..REPAIRED, or else the commits that its lines
+               "Fixes: HASH" name; and where it has none of the files
+   applied     everywhere else, merged as git cherry-pick does; where nothing
+               tells what it repairs, wherever it is missing
+
+One that does not apply keeps the commit from being built. The cache goes by the
+tree that comes out: a pick that changes nothing builds nothing.
+
+Of a failure that is known, as those of old trees with new tools, it says what it
+is, since when it is repaired and what to do.
+
 With --verify it is then built twice more, each time from nothing and in another
 directory, and bzImage and vmlinux are compared byte for byte: exit status 1, and
 the first section that differs, when they are not the same.
@@ -26,7 +43,7 @@ the first section that differs, when they are not the same.
 EXAMPLES
    lab kernel build --repo ~/linux --commit v6.1.150 --config tiny -o out/
    lab kernel build --repo ~/linux --config container --config debug --verify
-   lab kernel build --repo ~/linux --commit v3.14 --pick REPAIRED --patch printk.patch`,
+   lab kernel build --repo ~/linux --commit v3.14 --pick b3bee1e7c3f2 --patch printk.patch`,
 		Flags: append(append(commitFlags(), jobsFlag()),
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "put bzImage, config, System.map and build.log into `DIR`", DefaultText: "they stay in the cache", Category: catOutput},
 			&cli.BoolFlag{Name: "verify", Usage: "build twice more, from nothing, and compare", Category: catVerdict},
