@@ -29,6 +29,11 @@ type BuildOptions struct {
 	Toolchain Toolchain
 	// Notice, if set, is told what one should know about that choice.
 	Notice func(text string)
+	// Ahead is for a kernel that may be wanted next. The build gives way to
+	// everything else on the host, and ends when another kernel is asked of the
+	// same Tree; it then leaves the work tree as it found it. What only a build
+	// from nothing could tell is an error. One at a time.
+	Ahead bool
 	// Progress, if set, is called for each line of the build's output, with
 	// the objects compiled so far and the number to expect (0: unknown), and
 	// with a line of ours while another lab uses the work tree.
@@ -98,7 +103,14 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (k Kernel
 	if k, f, ok := loadEntry(dir); ok {
 		return k, f, true, nil
 	}
-	lock, err := lockFile(ctx, filepath.Join(t.base, "lock"), holder(), o.waiting)
+	waiting := o.waiting
+	if o.Ahead {
+		ctx, o = t.guess.begin(ctx, dir, o)
+		defer t.guess.end()
+	} else if t.guess.settle(dir, o) {
+		waiting = nil
+	}
+	lock, err := lockFile(ctx, filepath.Join(t.base, "lock"), holder(), waiting)
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}

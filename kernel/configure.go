@@ -48,6 +48,7 @@ func (t *Tree) configure(ctx context.Context, hash string, o BuildOptions) (Reso
 	if err != nil || f != nil {
 		return Resolution{}, f, err
 	}
+	t.guess.settle("", o)
 	lock, err := lockFile(ctx, filepath.Join(t.base, "lock"), holder(), o.waiting)
 	if err != nil {
 		return Resolution{}, nil, err

@@ -25,6 +25,7 @@ type child struct {
 	extra  []*os.File
 	room   *room    // the root file system to run in; nil: the host's
 	write  []string // folders that it can write to there
+	guess  *guess   // that it is part of: everything else on the host comes first
 }
 
 // run runs it. A cancelled ctx ends the whole process group, with SIGTERM
@@ -61,6 +62,10 @@ func (c child) run(ctx context.Context, name string, args ...string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("run %s: %w", name, err)
+	}
+	if c.guess != nil {
+		c.guess.started(cmd.Process.Pid)
+		defer c.guess.ended()
 	}
 	err = cmd.Wait()
 	if err == nil {

@@ -41,6 +41,7 @@ type Tree struct {
 	format     string // sha1 or sha256
 	remote     string // of a partial clone: where what is missing can be had
 	toolchains toolchains
+	guess      guess
 	held       *os.File // keeps what git/ finds its objects in from being freed
 	plain      bool     // not for kernels: see OpenCheckout
 	tops       topsOnce

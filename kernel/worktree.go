@@ -41,15 +41,32 @@ func (w *workTree) out() string { return filepath.Join(w.base, "out") }
 
 // make checks out and builds a commit. What it leaves in out is to be published.
 func (w *workTree) make(ctx context.Context, hash string, r request) (Kernel, *Failure, error) {
-	if err := w.prepare(ctx, hash); err != nil {
-		return Kernel{}, nil, err
+	var was *footing
+	if w.options.Ahead {
+		was = w.remember(ctx, hash)
 	}
-	k, f, err := w.twice(ctx, r)
+	var k Kernel
+	var f *Failure
+	err := w.prepare(ctx, hash)
+	prepared := err == nil
+	if prepared {
+		k, f, err = w.twice(ctx, r)
+	}
 	// make, told to end, removes what it was making. Killed, it cannot.
 	if errors.Is(err, ErrInterrupted) {
 		return Kernel{}, nil, err
 	}
-	return k, f, errors.Join(err, os.Remove(w.marker()))
+	if err != nil && was != nil && !errors.Is(err, errRight) {
+		undone, e := w.undo(context.WithoutCancel(ctx), was)
+		if e != nil {
+			return Kernel{}, nil, errors.Join(err, e)
+		}
+		prepared = prepared || undone
+	}
+	if !prepared {
+		return Kernel{}, nil, err // the marker tells the next one
+	}
+	return k, f, errors.Join(err, removeIfThere(w.marker()))
 }
 
 // prepare checks a commit out, and leaves the marker that says that make runs.
@@ -63,6 +80,9 @@ func (w *workTree) prepare(ctx context.Context, hash string) error {
 	state := w.readState()
 	if state.Toolchain != nil && !slices.Equal(state.Toolchain, w.tools.Identity()) {
 		// Older kernels' makefiles do not notice a new compiler.
+		if w.options.Ahead {
+			return errAhead
+		}
 		if err := w.wipe(ctx); err != nil {
 			return err
 		}
@@ -95,6 +115,9 @@ func (w *workTree) twice(ctx context.Context, r request) (Kernel, *Failure, erro
 	k, f, trusted, err := w.attempt(ctx, r)
 	if err != nil || f == nil || trusted {
 		return k, f, err
+	}
+	if w.options.Ahead {
+		return Kernel{}, nil, errAhead
 	}
 	if err := w.wipe(ctx); err != nil {
 		return Kernel{}, nil, err
@@ -226,6 +249,9 @@ func (w *workTree) runMake(ctx context.Context, log *buildLog, env []string, arg
 			// Set and empty: no "+" behind the release.
 			"LOCALVERSION=",
 			"GIT_CEILING_DIRECTORIES="+w.base), env...),
+	}
+	if w.options.Ahead {
+		c.guess = &w.guess
 	}
 	err := c.run(ctx, "make", args...)
 	var exit *exec.ExitError

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"lab/kernel"
@@ -73,9 +75,17 @@ type bisection struct {
 	guest    *guest
 	vain     vain
 	pin      pin
-	audits   int
-	start    time.Time
-	result   Bisection
+
+	commits    []kernel.Commit // the range, and what the search knows of it
+	candidates []search.Candidate
+	marks      []search.Mark
+	queue      []kernel.Commit // what is tested next, whatever comes out
+	ahead      *ahead          // what is being built for later; nil for nothing
+	prepared   sync.Map        // hashes of commits that were built so, and during whose test
+
+	audits int
+	start  time.Time
+	result Bisection
 }
 
 // Bisect finds the first bad commit. Killed at any instant, the same call with
@@ -93,6 +103,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	}
 	defer b.Close()
 	b.result.Axis = b.words("commit")
+	defer func() { b.ahead.yield(nil) }()
 	commits, err := b.ends(ctx, o, &b.result)
 	if err != nil {
 		return Bisection{}, err
@@ -112,9 +123,11 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	if err := b.begin(ctx, key); err != nil {
 		return Bisection{}, err
 	}
+	b.commits = commits
+	b.recall()
 	ok, err := b.verifyEnds(ctx)
 	if err == nil && ok {
-		err = b.search(ctx, commits)
+		err = b.search(ctx)
 	}
 	if err != nil {
 		return Bisection{}, err
@@ -176,11 +189,13 @@ func (b *bisection) begin(ctx context.Context, key string) error {
 // is nothing to search, and Unclear says what was seen.
 func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
 	b.Progress.Say(b.words("%d commits between %s and %s; checking both ends first"), b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
-	for _, c := range b.result.Good {
+	for i, c := range b.result.Good {
+		b.queue = append(slices.Clone(b.result.Good[i+1:]), b.result.Bad)
 		if ok, err := b.verifyEnd(ctx, c, Good); !ok {
 			return false, err
 		}
 	}
+	b.queue = nil
 	return b.verifyEnd(ctx, b.result.Bad, Bad)
 }
 
@@ -202,59 +217,57 @@ func (b *bisection) verifyEnd(ctx context.Context, c kernel.Commit, want Mark) (
 
 // search narrows the range until one commit, or one set of suspects, is left,
 // and then tests the answer again.
-func (b *bisection) search(ctx context.Context, commits []kernel.Commit) error {
-	candidates, marks := b.candidates(commits)
-	if err := b.vain.read(ctx, b.tree, commits); err != nil {
+func (b *bisection) search(ctx context.Context) error {
+	if err := b.vain.read(ctx, b.tree, b.commits); err != nil {
 		return err
 	}
 	for n := 1; ; n++ {
-		if err := b.weigh(ctx, candidates); err != nil {
+		if err := b.weigh(ctx, b.candidates); err != nil {
 			return err
 		}
-		step := search.Next(candidates, marks)
+		step := search.Next(b.candidates, b.marks)
 		if step.Conflict != nil {
 			return fmt.Errorf("search: %s", step.Why)
 		}
 		if step.Test < 0 {
-			return b.conclude(ctx, commits, step)
+			return b.conclude(ctx, step)
 		}
-		c := commits[step.Test]
+		c := b.commits[step.Test]
 		b.Progress.Say("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), b.words(step.Why),
 			plural(step.Left, b.words("commit")), b.result.Range, plural(step.Steps, "test"), seconds(time.Since(b.start)))
 		t, err := b.test(ctx, c, RoleStep, step.Left)
 		if err != nil {
 			return err
 		}
-		marks[step.Test] = searchMark(t.Mark)
+		b.marks[step.Test] = searchMark(t.Mark)
 	}
 }
 
-// candidates turns commits into what the search works on, with what the journal
-// knows of them.
-func (b *bisection) candidates(commits []kernel.Commit) ([]search.Candidate, []search.Mark) {
-	at := make(map[string]int, len(commits))
-	for i, c := range commits {
+// recall turns the range into what the search works on, with what the journal
+// knows of it.
+func (b *bisection) recall() {
+	at := make(map[string]int, len(b.commits))
+	for i, c := range b.commits {
 		at[c.Hash] = i
 	}
-	cs := make([]search.Candidate, len(commits))
-	for i, c := range commits {
-		cs[i].ID = c.Hash
+	b.candidates = make([]search.Candidate, len(b.commits))
+	for i, c := range b.commits {
+		b.candidates[i].ID = c.Hash
 		for _, p := range c.Parents {
 			if n, ok := at[p]; ok {
-				cs[i].Parents = append(cs[i].Parents, n)
+				b.candidates[i].Parents = append(b.candidates[i].Parents, n)
 			}
 		}
 	}
-	marks := make([]search.Mark, len(commits))
+	b.marks = make([]search.Mark, len(b.commits))
 	for _, r := range b.journal.records { // a bisect that goes on
 		if r.Tested != nil && r.Tested.Role == RoleStep {
 			if i, ok := at[r.Tested.Commit.Hash]; ok {
-				marks[i] = searchMark(r.Tested.Mark)
+				b.marks[i] = searchMark(r.Tested.Mark)
 			}
 		}
 	}
-	marks[len(marks)-1] = search.Bad
-	return cs, marks
+	b.marks[len(b.marks)-1] = search.Bad
 }
 
 func searchMark(m Mark) search.Mark {
@@ -268,23 +281,23 @@ func searchMark(m Mark) search.Mark {
 }
 
 // conclude records the answer and tests it and its parents once more.
-func (b *bisection) conclude(ctx context.Context, commits []kernel.Commit, step search.Step) error {
+func (b *bisection) conclude(ctx context.Context, step search.Step) error {
 	if step.Culprit < 0 {
 		for _, i := range step.Suspects {
-			b.result.Suspects = append(b.result.Suspects, commits[i])
+			b.result.Suspects = append(b.result.Suspects, b.commits[i])
 		}
 		b.result.Unclear = fmt.Sprintf(b.words("only skipped commits are left: any of %s could be the first bad one"), plural(len(step.Suspects), b.words("commit")))
-		if err := b.audit(ctx, commits); err != nil {
+		if err := b.audit(ctx, b.commits); err != nil {
 			return err
 		}
 		return b.end()
 	}
-	culprit := commits[step.Culprit]
+	culprit := b.commits[step.Culprit]
 	b.Progress.Say(b.words("the first bad commit would be %s; testing it and its %s again"), name(culprit), plural(len(culprit.Parents), b.words("parent")))
 	if err := b.confirm(ctx, culprit); err != nil {
 		return err
 	}
-	if err := b.audit(ctx, commits); err != nil {
+	if err := b.audit(ctx, b.commits); err != nil {
 		return err
 	}
 	return b.end()
@@ -294,6 +307,8 @@ func (b *bisection) conclude(ctx context.Context, commits []kernel.Commit, step 
 // parent that is bad too contradicts the answer; one that can't be judged, as
 // happens to those older than the good end, does not.
 func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
+	b.queue = b.answer(ctx, culprit)[1:]
+	defer func() { b.queue = nil }()
 	t, err := b.test(ctx, culprit, RoleConfirm, 1)
 	if err != nil {
 		return err
@@ -308,6 +323,7 @@ func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
 		if err != nil {
 			return err
 		}
+		b.queue = b.queue[min(1, len(b.queue)):]
 		t, err := b.test(ctx, p, RoleConfirm, 1)
 		if err != nil {
 			return err

@@ -42,10 +42,13 @@ type Tested struct {
 	// OnTop is what became of the picks and patches at this commit.
 	OnTop  []kernel.Addition `json:"on_top,omitempty"`
 	Cached bool              `json:"cached"`
-	Build  time.Duration     `json:"build_ns"`
-	Boot   time.Duration     `json:"boot_ns"`
-	Test   time.Duration     `json:"test_ns"`
-	Left   int               `json:"left"` // candidates that could be the first bad commit when it was chosen
+	// Prepared names the commit during whose test this one's kernel was built,
+	// or had begun to be: it came from the cache for that reason only.
+	Prepared string        `json:"prepared,omitempty"`
+	Build    time.Duration `json:"build_ns"`
+	Boot     time.Duration `json:"boot_ns"`
+	Test     time.Duration `json:"test_ns"`
+	Left     int           `json:"left"` // candidates that could be the first bad commit when it was chosen
 }
 
 // test gives a commit's verdict: from the journal, from a kernel of the same
@@ -63,6 +66,7 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 	if b.commands != nil {
 		return b.record(b.command(ctx, c, role, left))
 	}
+	during := b.preparing(c)
 	t, err := b.trial(ctx, c)
 	if err != nil {
 		return Tested{}, err
@@ -78,6 +82,9 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 	if t.Failure != nil && t.Failure.Hint != nil {
 		r.Known = t.Failure.Hint.Kind
 	}
+	if t.Cached {
+		r.Prepared = during
+	}
 	g, err := b.guestOf(ctx, &r)
 	if err != nil {
 		return Tested{}, err
@@ -86,7 +93,10 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 		r.Verdict, r.End, r.Exit, r.Inferred, r.Build = same.Verdict, same.End, same.Exit, same.Commit.Hash, t.Build
 	} else {
 		if t.End == EndBuilt && b.spec.needsGuest() {
-			if err := b.try(ctx, b.spec, g, &t); err != nil {
+			b.lookAhead(ctx, r)
+			err := b.try(ctx, b.spec, g, &t)
+			b.ahead.settle()
+			if err != nil {
 				return Tested{}, err
 			}
 		}
@@ -170,6 +180,10 @@ func (b *bisection) took(t Tested) string {
 		return "ran for " + seconds(t.Test)
 	case isPackageHash(t.Commit.Hash):
 		built = "ready made"
+	case t.Prepared != "" && t.Build < time.Second:
+		built = "kernel ready, prepared while " + short(t.Prepared) + " was tested"
+	case t.Prepared != "":
+		built += ", begun while " + short(t.Prepared) + " was tested"
 	case t.Cached:
 		built = "kernel cached"
 	}

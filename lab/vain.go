@@ -16,10 +16,10 @@ type vain struct {
 	by      [2]*kernel.Footprint         // the footprints that the commits were last weighed by
 }
 
-// read asks git what the commits change. Of ready-made kernels, which have no
-// tree, nothing is known.
+// read asks git what the commits change, once. Of ready-made kernels, which have
+// no tree, nothing is known.
 func (v *vain) read(ctx context.Context, tree *kernel.Tree, commits []kernel.Commit) (err error) {
-	if tree == nil {
+	if tree == nil || v.changes != nil {
 		return nil
 	}
 	v.prints = map[string]*kernel.Footprint{}
@@ -63,51 +63,57 @@ func (b *bisection) witnesses() []*Tested {
 // one's build read. So one inference never rests on another. The trees are those
 // that are built: with the picks and patches on top.
 func (b *bisection) infer(ctx context.Context, c kernel.Commit, left int) (*Tested, error) {
+	same, touched, err := b.twin(ctx, c, b.witnesses())
+	if err != nil || same == nil {
+		return nil, err
+	}
+	if touched {
+		b.Progress.Show("configuring %s", short(c.Hash))
+		equal, err := b.tree.SameConfig(ctx, same.Commit.Hash, c.Hash, b.options)
+		b.Progress.Show("")
+		if err != nil || !equal {
+			return nil, err // to be built, in the work tree as it is now
+		}
+	}
+	to, _, err := b.tree.OnTop(ctx, c.Hash, b.options)
+	return &Tested{
+		Commit: c, Role: RoleStep, Verdict: same.Verdict, End: same.End, Exit: same.Exit,
+		Inferred: same.Commit.Hash, Unbuilt: true, Kernel: same.Kernel, Drift: same.Drift, OnTop: to.Additions, Left: left,
+	}, err
+}
+
+// twin finds the tested commit that another one is the same kernel as; touched
+// says that it is so only if the configuration comes out the same.
+func (b *bisection) twin(ctx context.Context, c kernel.Commit, witnesses []*Tested) (same *Tested, touched bool, err error) {
 	to, failure, err := b.tree.OnTop(ctx, c.Hash, b.options)
 	if err != nil || failure != nil {
-		return nil, err // one that does not apply is seen by the build
+		return nil, false, err // one that does not apply is seen by the build
 	}
-	for _, same := range b.witnesses() {
+	for _, same := range witnesses {
 		print, err := b.footprint(ctx, same.Commit.Hash)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if print == nil {
 			continue
 		}
 		from, failure, err := b.tree.OnTop(ctx, same.Commit.Hash, b.options)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if failure != nil {
 			continue
 		}
 		changes, err := b.tree.Diff(ctx, from.Commit, to.Commit)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		rest, touched := kernel.WithoutKconfig(changes)
-		if _, _, matters := print.Matters(rest); matters {
-			continue
+		if _, _, matters := print.Matters(rest); !matters {
+			return same, touched, nil
 		}
-		if touched {
-			b.Progress.Show("configuring %s", short(c.Hash))
-			equal, err := b.tree.SameConfig(ctx, same.Commit.Hash, c.Hash, b.options)
-			b.Progress.Show("")
-			if err != nil {
-				return nil, err
-			}
-			if !equal {
-				return nil, nil // to be built, in the work tree as it is now
-			}
-		}
-		r := Tested{
-			Commit: c, Role: RoleStep, Verdict: same.Verdict, End: same.End, Exit: same.Exit,
-			Inferred: same.Commit.Hash, Unbuilt: true, Kernel: same.Kernel, Drift: same.Drift, OnTop: to.Additions, Left: left,
-		}
-		return &r, nil
 	}
-	return nil, nil
+	return nil, false, nil
 }
 
 // weigh finds out which candidates are inert, by what the last good build and
@@ -119,8 +125,29 @@ func (b *bisection) weigh(ctx context.Context, candidates []search.Candidate) er
 	if b.tree == nil {
 		return nil
 	}
-	var by [2]*kernel.Footprint
-	for _, t := range b.witnesses() {
+	by, err := b.lastPrints(ctx, b.witnesses())
+	if err != nil || by == b.vain.by {
+		return err
+	}
+	b.vain.by = by
+	before := b.result.Inert
+	b.result.Inert = 0
+	for i := range candidates {
+		c := &candidates[i]
+		if c.Inert = b.vain.inert(c.ID, by); c.Inert {
+			b.result.Inert++
+		}
+	}
+	if b.result.Inert != before {
+		b.Progress.Say("%d of %d commits change nothing that is compiled", b.result.Inert, len(candidates))
+	}
+	return nil
+}
+
+// lastPrints are the footprints of the last kernel that was good, and of the last
+// that was bad.
+func (b *bisection) lastPrints(ctx context.Context, witnesses []*Tested) (by [2]*kernel.Footprint, err error) {
+	for _, t := range witnesses {
 		i := 0
 		switch t.Mark {
 		case Bad:
@@ -131,33 +158,18 @@ func (b *bisection) weigh(ctx context.Context, candidates []search.Candidate) er
 		if by[i] != nil {
 			continue
 		}
-		var err error
 		if by[i], err = b.footprint(ctx, t.Commit.Hash); err != nil {
-			return err
+			return by, err
 		}
 	}
-	if by == b.vain.by {
-		return nil
-	}
-	b.vain.by = by
-	before := b.result.Inert
-	b.result.Inert = 0
-	for i := range candidates {
-		c := &candidates[i]
-		if c.Inert = b.inert(c.ID); c.Inert {
-			b.result.Inert++
-		}
-	}
-	if b.result.Inert != before {
-		b.Progress.Say("%d of %d commits change nothing that is compiled", b.result.Inert, len(candidates))
-	}
-	return nil
+	return by, nil
 }
 
-func (b *bisection) inert(hash string) bool {
-	for _, changes := range b.vain.changes[hash] {
+// inert tells whether a commit changes nothing that was read by either build.
+func (v *vain) inert(hash string, by [2]*kernel.Footprint) bool {
+	for _, changes := range v.changes[hash] {
 		same, known := true, false
-		for _, print := range b.vain.by {
+		for _, print := range by {
 			if print == nil {
 				continue
 			}
@@ -180,6 +192,7 @@ func (b *bisection) audit(ctx context.Context, commits []kernel.Commit) error {
 		return nil
 	}
 	if b.audits > 0 {
+		defer func() { b.queue = nil }()
 		picked, err := b.auditees(ctx, commits)
 		if err != nil {
 			return err
@@ -187,7 +200,11 @@ func (b *bisection) audit(ctx context.Context, commits []kernel.Commit) error {
 		if len(picked) == 0 {
 			b.Progress.Say("audit: no verdict was inferred, and none could have been")
 		}
-		for _, said := range picked {
+		for i, said := range picked {
+			b.queue = nil
+			for _, next := range picked[i+1:] {
+				b.queue = append(b.queue, next.Commit)
+			}
 			b.Progress.Say("audit: %s, said to be the same binary as %s", name(said.Commit), short(said.Inferred))
 			if _, err := b.test(ctx, said.Commit, RoleAudit, 0); err != nil {
 				return err
@@ -255,7 +272,7 @@ func (b *bisection) auditees(ctx context.Context, commits []kernel.Commit) ([]Te
 	picked := spread(inferred, b.audits)
 	var others []kernel.Commit
 	for _, c := range commits {
-		if !known[c.Hash] && b.inert(c.Hash) {
+		if !known[c.Hash] && b.vain.inert(c.Hash, b.vain.by) {
 			others = append(others, c)
 		}
 	}

@@ -23,7 +23,8 @@ which anyone can see it break again. Kernels are built in lab's own work tree.
 A commit that changes nothing of what a build reads makes the same kernel: it is
 neither built nor booted, and its verdict says so. The commits to test are chosen
 from the others. The answer itself is always built and booted; --audit sees to
-some of the rest.
+some of the rest. While a kernel boots, the one that is likely to be wanted next is
+built already, with what the guest leaves of the processors.
 
 A range in which the kernel does not build is skipped, unless its repair is named:
 --pick REPAIRED puts that commit on top of those that miss and need it, and

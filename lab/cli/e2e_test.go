@@ -173,7 +173,7 @@ func demoRun(t *testing.T, home string) demoResult {
 func built(b lab.Bisection) int {
 	n := 0
 	for _, x := range b.Tested {
-		if !x.Cached && !x.Unbuilt {
+		if (!x.Cached || x.Prepared != "") && !x.Unbuilt {
 			n++
 		}
 	}

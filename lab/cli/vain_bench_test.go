@@ -60,10 +60,13 @@ func BenchmarkBisect(b *testing.B) {
 		if found.Culprit == nil || found.Culprit.Hash != r.culprit {
 			b.Fatalf("lab found %+v, planted %s", found.Culprit, r.culprit)
 		}
-		booted, inferred := 0, 0
+		booted, inferred, prepared := 0, 0, 0
 		for _, t := range found.Tested {
 			if t.Boot > 0 {
 				booted++
+			}
+			if t.Prepared != "" {
+				prepared++
 			}
 			if t.Unbuilt {
 				inferred++
@@ -89,6 +92,7 @@ func BenchmarkBisect(b *testing.B) {
 		b.ReportMetric(ours.Seconds()/gits.Seconds(), "ratio")
 		b.ReportMetric(float64(built(found)), "lab-builds")
 		b.ReportMetric(float64(booted), "lab-boots")
+		b.ReportMetric(float64(prepared), "prepared")
 		b.ReportMetric(float64(inferred), "inferred")
 		b.ReportMetric(float64(tested), "git-builds")
 	}
