@@ -45,10 +45,10 @@ func (b *bisection) openAxis(ctx context.Context, o BisectOptions) (err error) {
 		b.axis = b.commands
 		return err
 	}
-	if b.tree, b.options, err = b.openTree(ctx, o.Spec.Kernel); err != nil {
+	if b.tree, b.options, err = b.openTree(ctx, o.Spec); err != nil {
 		return err
 	}
-	b.axis = &history{b.Lab, b.tree, b.options}
+	b.axis = &history{b.Lab, b.tree, &b.options}
 	return nil
 }
 
@@ -56,7 +56,7 @@ func (b *bisection) openAxis(ctx context.Context, o BisectOptions) (err error) {
 type history struct {
 	*Lab
 	tree    *kernel.Tree
-	options kernel.BuildOptions
+	options *kernel.BuildOptions // the bisect's own
 }
 
 func (h *history) ends(ctx context.Context, o BisectOptions, r *Bisection) ([]kernel.Commit, error) {
@@ -110,7 +110,7 @@ func (h *history) resolve(ctx context.Context, hash string) (kernel.Commit, erro
 }
 
 func (h *history) trial(ctx context.Context, c kernel.Commit) (Trial, error) {
-	return h.tryBuild(ctx, h.tree, c, h.options)
+	return h.tryBuild(ctx, h.tree, c, *h.options)
 }
 
 func (h *history) words(text string) string { return text }

@@ -55,10 +55,12 @@ type Bisection struct {
 	Kernels  []Package       `json:"kernels,omitempty"` // all, in order, where ready-made ones were bisected; a commit's hash is then a package's digest
 	Tested   []Tested        `json:"tested"`
 	Images   []Image         `json:"images"`
-	Command  string          `json:"command,omitempty"` // where there were no kernels: what judged the commits
-	Log      string          `json:"log"`               // for git bisect replay; empty where ready-made kernels were bisected
-	Dir      string          `json:"dir"`
-	Elapsed  time.Duration   `json:"elapsed_ns"` // of this run; an earlier one that was cut short is not in it
+	// Toolchain is what all kernels were built with; nil where none was.
+	Toolchain *kernel.Toolchain `json:"toolchain,omitempty"`
+	Command   string            `json:"command,omitempty"` // where there were no kernels: what judged the commits
+	Log       string            `json:"log"`               // for git bisect replay; empty where ready-made kernels were bisected
+	Dir       string            `json:"dir"`
+	Elapsed   time.Duration     `json:"elapsed_ns"` // of this run; an earlier one that was cut short is not in it
 }
 
 // bisection is a Bisect at work.
@@ -108,6 +110,9 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	if err != nil {
 		return Bisection{}, err
 	}
+	if err := b.chooseToolchain(ctx, b.result.Good, b.result.Bad); err != nil {
+		return Bisection{}, err
+	}
 	key, err := b.key()
 	if err != nil {
 		return Bisection{}, err
@@ -142,6 +147,7 @@ func (b *bisection) key() (string, error) {
 	s := b.spec
 	s.Kernel.Jobs, s.Kernel.Repo, s.Kernel.Commit = 0, "", ""
 	s.Kernel.Picks, s.Kernel.Patches = nil, nil // OnTop says what they are
+	s.Kernel.Toolchain = ""                     // what it is counts, not what it is called
 	var goods []string
 	for _, g := range b.result.Good {
 		goods = append(goods, g.Hash)
@@ -153,7 +159,8 @@ func (b *bisection) key() (string, error) {
 		Bad       string
 		Kernels   []string `json:",omitempty"`
 		OnTop     []string `json:",omitempty"`
-	}{s, b.options.Fragments, goods, b.result.Bad.Hash, b.identity(), b.options.OnTop()})
+		Toolchain []string `json:",omitempty"`
+	}{s, b.options.Fragments, goods, b.result.Bad.Hash, b.identity(), b.options.OnTop(), b.options.Toolchain.Identity()})
 	if err != nil {
 		return "", fmt.Errorf("encode spec: %w", err)
 	}
@@ -167,7 +174,7 @@ func (b *bisection) begin(ctx context.Context, key string) error {
 	old := b.journal.records
 	if len(old) > 0 {
 		if old[0].Key != key {
-			return fmt.Errorf("the bisect in %s is another one (other ends, test, image, config, picks or patches): give --dir another folder, or remove that one to begin again", b.journal.dir)
+			return fmt.Errorf("the bisect in %s is another one (other ends, test, image, config, compiler, picks or patches): give --dir another folder, or remove that one to begin again", b.journal.dir)
 		}
 		b.result.Images = old[0].Images
 		b.Progress.Say("going on with the bisect in %s: %s done before", b.journal.dir, plural(b.journal.count(), "test"))

@@ -37,7 +37,7 @@ func (l *Lab) fragment(ctx context.Context, name string) (kconfig.Fragment, erro
 // Configure resolves the kernel's config fragments at its commit, as a build
 // would, and compiles nothing.
 func (l *Lab) Configure(ctx context.Context, k KernelSpec) (kernel.Resolution, *kernel.Failure, error) {
-	tree, o, err := l.openTree(ctx, k)
+	tree, o, err := l.openTree(ctx, Spec{Kernel: k})
 	if err != nil {
 		return kernel.Resolution{}, nil, err
 	}

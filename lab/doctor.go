@@ -73,6 +73,7 @@ var needs = []need{
 	{"rpmbuild", nil, ForTests, map[string]string{"apt-get": "rpm", "dnf": "rpm-build", "pacman": "rpm-tools", "zypper": "rpm-build"}},
 	{"shellcheck", nil, ForTests, same("shellcheck")},
 	{"umoci", nil, ForTests, same("umoci")},
+	{"bwrap", nil, ForTests, same("bubblewrap")},
 }
 
 // installers are the package managers that lab knows, and how they install

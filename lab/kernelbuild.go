@@ -26,7 +26,7 @@ type Build struct {
 // BuildKernel builds a commit's kernel, or finds it in the cache, and puts it
 // with all that belongs to it into the folder dir, unless that is empty.
 func (l *Lab) BuildKernel(ctx context.Context, k KernelSpec, dir string) (Build, error) {
-	tree, o, err := l.openTree(ctx, k)
+	tree, o, err := l.openTree(ctx, Spec{Kernel: k})
 	if err != nil {
 		return Build{}, err
 	}
@@ -65,7 +65,7 @@ func (l *Lab) BuildKernel(ctx context.Context, k KernelSpec, dir string) (Build,
 
 // VerifyKernel builds a commit's kernel twice, from nothing, and compares.
 func (l *Lab) VerifyKernel(ctx context.Context, k KernelSpec, c kernel.Commit) (kernel.Verification, error) {
-	tree, o, err := l.openTree(ctx, k)
+	tree, o, err := l.openTree(ctx, Spec{Kernel: k})
 	if err != nil {
 		return kernel.Verification{}, err
 	}

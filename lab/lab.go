@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 const defaultMemory = 1024 // MiB; QEMU takes only what the guest touches
@@ -18,7 +19,7 @@ const defaultMemory = 1024 // MiB; QEMU takes only what the guest touches
 // /init, and somebody to tell about progress.
 type Lab struct {
 	// Cache is the root of everything that lab keeps and that is safe to
-	// delete: oci/, disks/, kernels/, trees/, host/.
+	// delete: oci/, disks/, kernels/, toolchains/, trees/, host/.
 	Cache string
 	// State is the root of what must not be lost: a bisect's journal.
 	State string
@@ -29,6 +30,8 @@ type Lab struct {
 	Version string
 	// Progress is told what goes on; its zero value is silent.
 	Progress Progress
+
+	noticed sync.Map // what notice has said
 
 	lost  string          // the symbols that the last kernel's config lost: said when they change
 	onTop string          // what the last kernel had on top of its commit: said when it changes

@@ -78,6 +78,9 @@ func (p *pack) gather(ctx context.Context, o BisectOptions) error {
 		return err
 	}
 	defer p.from.Close()
+	if err := p.from.chooseToolchain(ctx, p.found.Good, p.found.Bad); err != nil {
+		return err
+	}
 	g, err := p.prepare(ctx, s, p.found.Images)
 	if err != nil {
 		return err
@@ -153,7 +156,7 @@ func (p *pack) kernel(ctx context.Context, g *guest, role string, c kernel.Commi
 	if err != nil {
 		return err
 	}
-	k := bundle.Kernel{Role: role, Commit: c.Hash, Title: c.Title, Release: t.Kernel.Release, Compiler: t.Kernel.Compiler}
+	k := bundle.Kernel{Role: role, Commit: c.Hash, Title: c.Title, Release: t.Kernel.Release, Compiler: t.Kernel.Compiler, Toolchain: bundledToolchain(t.Kernel.Toolchain)}
 	if made := p.found.kernel(c.Hash); made != nil {
 		k.Commit, k.Package = "", made.inBundle()
 	}
@@ -299,6 +302,10 @@ func (p *pack) run(role, commit string) (Trial, error) {
 	}
 	public := t
 	public.Kernel = kernel.Kernel{Release: t.Kernel.Release, Commit: t.Kernel.Commit, Digest: t.Kernel.Digest, Compiler: t.Kernel.Compiler, Missing: t.Kernel.Missing, OnTop: t.Kernel.OnTop}
+	if made := t.Kernel.Toolchain; made != nil {
+		of := made.Public()
+		public.Kernel.Toolchain = &of
+	}
 	data, err := json.MarshalIndent(public, "", "  ")
 	if err != nil {
 		return Trial{}, fmt.Errorf("encode trial: %w", err)

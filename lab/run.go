@@ -63,7 +63,7 @@ func (l *Lab) source(ctx context.Context, s Spec) (source, error) {
 		k.ready, err = l.readyMade(ctx, s, "")
 		return k, err
 	}
-	if k.tree, k.options, err = l.openTree(ctx, s.Kernel); err != nil {
+	if k.tree, k.options, err = l.openTree(ctx, s); err != nil {
 		return k, err
 	}
 	if k.commit, err = k.tree.Resolve(ctx, s.Kernel.Commit); err != nil {
@@ -87,14 +87,14 @@ func (k source) Close() {
 
 // openTree opens the repository of a spec and says how its kernels are built.
 // Files that cannot be used are refused before anything begins.
-func (l *Lab) openTree(ctx context.Context, s KernelSpec) (*kernel.Tree, kernel.BuildOptions, error) {
+func (l *Lab) openTree(ctx context.Context, s Spec) (*kernel.Tree, kernel.BuildOptions, error) {
 	o, err := l.buildOptions(ctx, s)
 	if err != nil {
 		return nil, o, err
 	}
-	l.Progress.Show("opening %s", s.Repo)
+	l.Progress.Show("opening %s", s.Kernel.Repo)
 	defer l.Progress.Show("")
-	dir, err := l.repository(ctx, s.Repo)
+	dir, err := l.repository(ctx, s.Kernel.Repo)
 	if err != nil {
 		return nil, o, err
 	}
@@ -102,7 +102,7 @@ func (l *Lab) openTree(ctx context.Context, s KernelSpec) (*kernel.Tree, kernel.
 	if err != nil {
 		return nil, o, err
 	}
-	for _, text := range s.Picks {
+	for _, text := range s.Kernel.Picks {
 		p, err := tree.Pick(ctx, text)
 		if err != nil {
 			tree.Close()
@@ -126,20 +126,28 @@ func (l *Lab) repository(ctx context.Context, repo string) (dir string, err erro
 }
 
 // buildOptions is how the kernels of a spec are built, but for the picks.
-func (l *Lab) buildOptions(ctx context.Context, s KernelSpec) (kernel.BuildOptions, error) {
-	fragments, err := l.fragments(ctx, s)
-	if err != nil {
-		return kernel.BuildOptions{}, err
+func (l *Lab) buildOptions(ctx context.Context, s Spec) (kernel.BuildOptions, error) {
+	o := kernel.BuildOptions{Jobs: s.Kernel.Jobs, Notice: l.notice}
+	var err error
+	if o.Fragments, err = l.fragments(ctx, s.Kernel); err != nil {
+		return o, err
 	}
-	o := kernel.BuildOptions{Fragments: fragments, Jobs: s.Jobs}
-	for _, file := range s.Patches {
+	for _, file := range s.Kernel.Patches {
 		p, err := kernel.ReadPatch(ctx, file)
 		if err != nil {
 			return o, err
 		}
 		o.Patches = append(o.Patches, p)
 	}
-	return o, nil
+	o.Toolchain, err = l.toolchain(ctx, s)
+	return o, err
+}
+
+// notice says what is to be said once, however many builds there are.
+func (l *Lab) notice(text string) {
+	if _, said := l.noticed.LoadOrStore(text, true); !said {
+		l.Progress.Say("%s", text)
+	}
 }
 
 // build makes a commit's kernel. The trial it gives ended in EndBuild where

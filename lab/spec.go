@@ -48,7 +48,11 @@ type KernelSpec struct {
 	Repo   string   // a git tree of Linux
 	Commit string   // a revision of Repo
 	Config []string // fragments, as Lab.fragments reads them; of Repo's kernels only
-	Jobs   int      // make's -j; 0 is one for each core
+	// Toolchain is what to build with: a compiler's name, path or folder, or the
+	// reference of an image that has one; empty is the installed gcc that suits
+	// the commit's age.
+	Toolchain string `json:",omitempty"`
+	Jobs      int    // make's -j; 0 is one for each core
 	// Modules come along from a ready-made kernel's package, with those that they
 	// depend on, and are loaded before the test.
 	Modules []string `json:",omitempty"`

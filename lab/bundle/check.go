@@ -185,6 +185,18 @@ func (c *checker) patches(list []Patch) {
 	}
 }
 
+func (c *checker) toolchain(field string, t *Toolchain) {
+	c.that((t.Image == "") == (t.Digest == ""), field, "an image without a digest, or a digest without an image")
+	if t.Digest != "" {
+		c.digest(field+".digest", t.Digest)
+	}
+	c.between(field+".tools", int64(len(t.Tools)), 1, 16)
+	for i, tool := range t.Tools {
+		c.matches(fmt.Sprintf("%s.tools[%d].name", field, i), tool.Name, isName)
+		c.digest(fmt.Sprintf("%s.tools[%d].digest", field, i), tool.Digest)
+	}
+}
+
 func (c *checker) kernels(m *Manifest) {
 	seen := make(map[string]bool)
 	for i, k := range m.Kernels {
@@ -194,6 +206,9 @@ func (c *checker) kernels(m *Manifest) {
 		seen[k.Role] = true
 		if k.Commit != "" {
 			c.matches(field+".commit", k.Commit, isCommit)
+		}
+		if k.Toolchain != nil {
+			c.toolchain(field+".toolchain", k.Toolchain)
 		}
 		if k.Package != nil {
 			c.ofPackage(field, k.Commit, k.Package)
@@ -333,6 +348,12 @@ func (m *Manifest) texts() []text {
 	for i := range m.Kernels {
 		k, field := &m.Kernels[i], fmt.Sprintf("kernels[%d]", i)
 		t = append(t, text{field + ".title", &k.Title}, text{field + ".release", &k.Release}, text{field + ".compiler", &k.Compiler})
+		if k.Toolchain != nil {
+			t = append(t, text{field + ".toolchain.image", &k.Toolchain.Image})
+			for i := range k.Toolchain.Tools {
+				t = append(t, text{fmt.Sprintf("%s.toolchain.tools[%d].version", field, i), &k.Toolchain.Tools[i].Version})
+			}
+		}
 		if k.Package != nil {
 			t = append(t, text{field + ".package.name", &k.Package.Name}, text{field + ".package.version", &k.Package.Version})
 		}

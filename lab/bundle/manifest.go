@@ -119,21 +119,37 @@ const (
 
 // Kernel is one kernel. Kernels may share members: the culprit may be the bad one.
 type Kernel struct {
-	Role     string   `json:"role"`
-	Commit   string   `json:"commit"` // empty when it does not come from git
-	Package  *Package `json:"package,omitempty"`
-	Title    string   `json:"title"`
-	Release  string   `json:"release"`
-	Compiler string   `json:"compiler"`
-	Digest   string   `json:"digest"` // sha256:… of the image
-	Image    string   `json:"image"`  // members; config and log may be empty
-	Config   string   `json:"config"`
-	Log      string   `json:"log"`
+	Role      string     `json:"role"`
+	Commit    string     `json:"commit"` // empty when it does not come from git
+	Package   *Package   `json:"package,omitempty"`
+	Title     string     `json:"title"`
+	Release   string     `json:"release"`
+	Compiler  string     `json:"compiler"`
+	Toolchain *Toolchain `json:"toolchain,omitempty"` // what it was built with, where lab built it
+	Digest    string     `json:"digest"`              // sha256:… of the image
+	Image     string     `json:"image"`               // members; config and log may be empty
+	Config    string     `json:"config"`
+	Log       string     `json:"log"`
 	// Applied are the members of those Patches that changed something here, and
 	// OnTop is the member with all that they changed.
 	Applied   []string  `json:"applied,omitempty"`
 	OnTop     string    `json:"on_top,omitempty"`
 	Initramfs Initramfs `json:"initramfs"`
+}
+
+// Toolchain names the programs that a kernel was built with. They are not in the
+// bundle.
+type Toolchain struct {
+	Image  string `json:"image,omitempty"`  // reference of the image that they were in
+	Digest string `json:"digest,omitempty"` // and its digest
+	Tools  []Tool `json:"tools"`
+}
+
+// Tool is one program of a toolchain.
+type Tool struct {
+	Name    string `json:"name"` // gcc, cc1, as or ld
+	Version string `json:"version"`
+	Digest  string `json:"digest"` // sha256:… of its bytes
 }
 
 // Patch is a change that kernels of commits were built with: a patch that was

@@ -122,7 +122,7 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 		}
 	}
 	if len(o.Kernels) > 0 {
-		for _, name := range append([]string{"repo", "config", "jobs", "audit"}, onTop...) {
+		for _, name := range append([]string{"repo", "config", "toolchain", "jobs", "audit"}, onTop...) {
 			if c.IsSet(name) {
 				return usagef("--kernels and --%s exclude each other: ready-made kernels are built already", name)
 			}

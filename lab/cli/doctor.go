@@ -128,11 +128,16 @@ func healthText(h lab.Health) string {
 func hint(err error) string {
 	var emulator *qemu.ErrMissing
 	var tool *kernel.MissingError
+	var entry *kernel.NoEntryError
 	var loader *lab.MissingLoader
 	var limit *oci.LimitError
 	switch {
 	case errors.As(err, &limit) && limit.Field == "Bytes":
 		return "if that is as it should be, allow more with --max-unpacked SIZE"
+	case errors.As(err, &tool) && tool.Image != "":
+		return "take another image, or add what is missing to this one: a Debian with gcc, make, flex, bison, bc, perl and the headers of libelf and OpenSSL has it all"
+	case errors.As(err, &entry):
+		return "as a user, lab needs user namespaces (sysctl user.max_user_namespaces; on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0 or the package bubblewrap with its AppArmor profile); as root it needs none"
 	case errors.As(err, &emulator), errors.As(err, &tool):
 		return "see what is missing with 'lab doctor', and install it with 'lab doctor --install'"
 	case errors.As(err, &loader):

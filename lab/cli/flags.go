@@ -40,6 +40,7 @@ func kernelFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "config", Usage: "config `FRAGMENT`, built in (container, tiny, selinux, debug, host; see lab kernel config) or a file; may be repeated, later ones win", DefaultText: "container", Category: catKernel},
 		pickFlag(),
 		patchFlag(),
+		toolchainFlag(),
 		jobsFlag(),
 	}
 }
@@ -54,6 +55,11 @@ func patchFlag() cli.Flag {
 
 // onTop are the flags that say what goes on top of commits.
 var onTop = []string{"pick", "patch"}
+
+// toolchainFlag says what builds kernels.
+func toolchainFlag() cli.Flag {
+	return &cli.StringFlag{Name: "toolchain", Usage: "build with `GCC`: a name (gcc-9), a path, a folder that has bin/gcc, or an image with a compiler (docker://…/gcc:4.9, rootfs:FILE.tar, as for --image), which lab unpacks and enters without docker", DefaultText: "gcc, or the installed gcc-N that suits the kernel's age", Category: catKernel}
+}
 
 // moduleFlag goes with kernels that are ready made.
 func moduleFlag(category string) cli.Flag {
@@ -203,7 +209,7 @@ func spec(c *cli.Context) (lab.Spec, error) {
 		Cmdline: c.String("cmdline"), BootTimeout: c.Duration("boot-timeout"),
 	}
 	s.Kernel = lab.KernelSpec{
-		Repo: c.String("repo"), Config: c.StringSlice("config"), Jobs: c.Int("jobs"),
+		Repo: c.String("repo"), Config: c.StringSlice("config"), Toolchain: c.String("toolchain"), Jobs: c.Int("jobs"),
 		Picks: c.StringSlice("pick"), Patches: c.StringSlice("patch"),
 	}
 	return s, nil

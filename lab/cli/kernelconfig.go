@@ -65,7 +65,7 @@ func commitFlags() []cli.Flag {
 		&cli.StringFlag{Name: "commit", Usage: "revision `REV` of --repo", Value: "HEAD", Category: catKernel},
 	}
 	for _, f := range kernelFlags() {
-		if name := f.Names()[0]; name == "config" || slices.Contains(onTop, name) {
+		if name := f.Names()[0]; name == "config" || name == "toolchain" || slices.Contains(onTop, name) {
 			flags = append(flags, f)
 		}
 	}
@@ -77,7 +77,7 @@ func jobsFlag() cli.Flag {
 }
 
 func commitSpec(c *cli.Context) lab.KernelSpec {
-	return lab.KernelSpec{Repo: c.String("repo"), Commit: c.String("commit"), Config: c.StringSlice("config"), Jobs: c.Int("jobs"), Picks: c.StringSlice("pick"), Patches: c.StringSlice("patch")}
+	return lab.KernelSpec{Repo: c.String("repo"), Commit: c.String("commit"), Config: c.StringSlice("config"), Toolchain: c.String("toolchain"), Jobs: c.Int("jobs"), Picks: c.StringSlice("pick"), Patches: c.StringSlice("patch")}
 }
 
 // configResult is the JSON of lab kernel config.

@@ -61,6 +61,9 @@ func cachedLine(k kernel.Cached, now time.Time) string {
 	if k.Failure != "" {
 		source = k.Failure
 	}
+	if k.Toolchain != "" && !k.Damaged {
+		what, source = "toolchain", k.Toolchain
+	}
 	config := k.Config
 	if config == "" {
 		config = "-"

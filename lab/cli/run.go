@@ -48,8 +48,8 @@ EXAMPLES
 				return usagef("no kernel: name one with --kernel FILE, or --repo DIR [--commit REV]")
 			case s.Kernel.File != "" && s.Kernel.Repo != "":
 				return usagef("--kernel and --repo exclude each other")
-			case s.Kernel.Repo == "" && (c.IsSet("commit") || c.IsSet("config")):
-				return usagef("--commit and --config go with --repo: a kernel FILE is built already")
+			case s.Kernel.Repo == "" && (c.IsSet("commit") || c.IsSet("config") || c.IsSet("toolchain")):
+				return usagef("--commit, --config and --toolchain go with --repo: a kernel FILE is built already")
 			case s.Kernel.Repo == "" && (c.IsSet("pick") || c.IsSet("patch")):
 				return usagef("--pick and --patch go with --repo: a kernel FILE is built already")
 			case s.Kernel.Repo != "" && len(s.Kernel.Modules) > 0:

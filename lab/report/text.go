@@ -75,6 +75,9 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 	p("  QEMU %s, %s, %d CPU, %d MiB, %s", m.Machine.QEMU, m.Machine.Accel, m.Machine.CPUs, m.Machine.Memory, m.Platform)
 	if bad.Package == nil {
 		p("  kernels built with %s; configs and logs in kernels/", bad.Compiler)
+		if t := bad.Toolchain; t != nil && t.Image != "" {
+			p("  the compiler is that of the image %s, %s", t.Image, t.Digest)
+		}
 	}
 	onTop(&b, m)
 	if len(m.Machine.Modules) > 0 {
