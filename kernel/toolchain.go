@@ -29,7 +29,7 @@ type Tool struct {
 	Name    string `json:"name"`
 	Path    string `json:"path,omitempty"`    // where it was found; of an image, inside
 	Version string `json:"version,omitempty"` // the first line of --version; cc1 has gcc's
-	Digest  string `json:"digest"`            // sha256:… of its bytes
+	Digest  string `json:"digest,omitempty"`  // sha256:… of its bytes
 }
 
 // Compiler is the first line of the compiler's version.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lab/kernel"
 	"lab/kernel/qemu"
 )
 
@@ -91,14 +92,25 @@ var installers = []struct {
 
 // Health is what Examine found out about this host.
 type Health struct {
-	Arch    string       `json:"arch"`
-	QEMU    string       `json:"qemu,omitempty"`  // version; empty where there is none
-	Accel   *qemu.Accel  `json:"accel,omitempty"` // nil where there is no QEMU
-	Tools   []ToolHealth `json:"tools"`
-	Disk    DiskHealth   `json:"disk"`
-	Install []string     `json:"install,omitempty"` // the command that installs what is missing
-	Unknown []string     `json:"unknown,omitempty"` // missing, and no package is known here
-	refresh []string
+	Arch  string       `json:"arch"`
+	QEMU  string       `json:"qemu,omitempty"`  // version; empty where there is none
+	Accel *qemu.Accel  `json:"accel,omitempty"` // nil where there is no QEMU
+	Tools []ToolHealth `json:"tools"`
+	// Compilers are the installed gcc's, of which a build takes the one that suits
+	// the kernel's age; their digests are not looked at.
+	Compilers []kernel.Tool `json:"compilers,omitempty"`
+	Images    *ImageEntry   `json:"toolchain_images,omitempty"` // nil where nobody asked about builds
+	Disk      DiskHealth    `json:"disk"`
+	Install   []string      `json:"install,omitempty"` // the command that installs what is missing
+	Unknown   []string      `json:"unknown,omitempty"` // missing, and no package is known here
+	refresh   []string
+}
+
+// ImageEntry says whether programs of an image can run on this host, as those of
+// --toolchain docker://… do.
+type ImageEntry struct {
+	By      string `json:"by,omitempty"`      // how: bubblewrap, or namespaces of lab's own
+	Problem string `json:"problem,omitempty"` // why not
 }
 
 // ToolHealth says whether one thing is there, and for what it is needed.
@@ -150,6 +162,15 @@ func (l *Lab) Examine(ctx context.Context, purposes []string, refresh bool) (Hea
 	var err error
 	if h.Disk, err = diskHealth(l); err != nil {
 		return Health{}, err
+	}
+	if slices.Contains(purposes, ForBuild) {
+		if h.Compilers, err = kernel.Compilers(ctx); err != nil {
+			return Health{}, err
+		}
+		h.Images = &ImageEntry{}
+		if h.Images.By, err = kernel.Entrance(ctx); err != nil {
+			h.Images.Problem = oneLine(err.Error())
+		}
 	}
 	binary, err := qemu.Find(runtime.GOARCH)
 	if err != nil {

@@ -18,7 +18,9 @@ func bisectCommand() *cli.Command {
 		Description: `Checks first that the good end is good and the bad end is bad, then tests the
 commits that halve what is left, skipping those that do not build or boot, until
 one commit remains; tests it and its parents once more; and writes a bundle with
-which anyone can see it break again. Kernels are built in lab's own work tree.
+which anyone can see it break again. Kernels are built in lab's own work tree, all
+with one toolchain: that of --toolchain, or the installed gcc that suits the ages of
+both ends. Another one is another bisect.
 
 A commit that changes nothing of what a build reads makes the same kernel: it is
 neither built nor booted, and its verdict says so. The commits to test are chosen

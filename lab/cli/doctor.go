@@ -20,7 +20,8 @@ func doctorCommand() *cli.Command {
 		Name:  "doctor",
 		Usage: "say what this machine has and lacks for lab",
 		Description: `Looks at QEMU, the accelerator (KVM counts only when a guest really boots with
-it), the tools that build kernels, and the free disk; names what is missing, for
+it), the tools that build kernels, the compilers there are and whether those of
+images (--toolchain) can be entered, and the free disk; names what is missing, for
 which command it is needed, and the package command that brings it.
 With --install that command is run. Exits 1 when something is missing.
 
@@ -98,6 +99,20 @@ func healthText(h lab.Health) string {
 	}
 	if h.Accel != nil {
 		fmt.Fprintf(&b, "accel    %s: %s\n", h.Accel.Name, h.Accel.Reason)
+	}
+	for i, gcc := range h.Compilers {
+		head := "gcc     "
+		if i > 0 {
+			head = "        "
+		}
+		fmt.Fprintf(&b, "%s %s: %s\n", head, gcc.Name, gcc.Version)
+	}
+	switch {
+	case h.Images == nil:
+	case h.Images.Problem != "":
+		fmt.Fprintf(&b, "images   a toolchain in an image cannot be entered: %s\n", h.Images.Problem)
+	default:
+		fmt.Fprintf(&b, "images   a toolchain in an image is entered by %s\n", h.Images.By)
 	}
 	fmt.Fprintf(&b, "disk     %.1f GiB free in %s\n", float64(h.Disk.Free)/(1<<30), h.Disk.Path)
 	if !h.Disk.Enough {

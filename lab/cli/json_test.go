@@ -51,7 +51,8 @@ func TestJSON(t *testing.T) {
 		},
 		"doctor": lab.Health{
 			Arch: "amd64", QEMU: "7.2.0", Accel: &qemu.Accel{Name: "tcg", Reason: "there is no /dev/kvm"},
-			Tools:   []lab.ToolHealth{{Name: "flex", Purpose: lab.ForBuild, Package: "flex"}},
+			Tools:     []lab.ToolHealth{{Name: "flex", Purpose: lab.ForBuild, Package: "flex"}},
+			Compilers: []kernel.Tool{{Name: "gcc-9", Path: "/usr/bin/gcc-9", Version: "gcc-9 (Debian 9.3.0-22) 9.3.0"}}, Images: &lab.ImageEntry{By: "bubblewrap"},
 			Disk:    lab.DiskHealth{Path: "/c", Free: 1 << 30},
 			Install: []string{"apt-get", "install", "flex"}, Unknown: []string{"y"},
 		},

@@ -40,8 +40,17 @@ With --verify it is then built twice more, each time from nothing and in another
 directory, and bzImage and vmlinux are compared byte for byte: exit status 1, and
 the first section that differs, when they are not the same.
 
+The compiler is an input. Without --toolchain it is gcc, where that is known to build
+kernels of the commit's age, else the newest installed gcc-N that is, and a line says so.
+In an image it is unpacked once and entered by bubblewrap, or else by lab itself: read-only,
+without a network, seeing the work tree and nothing else of the host. --json says what the
+kernel was built with.
+
 EXAMPLES
    lab kernel build --repo ~/linux --commit v6.1.150 --config tiny -o out/
+   lab kernel build --repo ~/linux --commit v5.4 --toolchain gcc-9 -o out/
+   lab kernel build --repo ~/linux --commit v3.14 --toolchain docker://docker.io/library/gcc:4.9 -o out/
+   lab kernel build --repo ~/linux --toolchain rootfs:bullseye.tar --verify
    lab kernel build --repo ~/linux --config container --config debug --verify
    lab kernel build --repo ~/linux --commit v3.14 --pick b3bee1e7c3f2 --patch printk.patch`,
 		Flags: append(append(commitFlags(), jobsFlag()),

@@ -16,7 +16,8 @@ func kernelLsCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "ls",
 		Usage: "list the kernels in the cache",
-		Description: `Lists the kernels that lab built and unpacked, the last used first: when they were
+		Description: `Lists the kernels that lab built and unpacked, and the images with a toolchain that
+it unpacked, the last used first: when they were
 last used and made, how large they are, their release, what they came from and
 with which config: a built-in fragment's name, or the beginning of the request's
 digest. A commit that does not build is in the cache too.`,
@@ -75,8 +76,8 @@ func kernelGCCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "gc",
 		Usage: "free kernels in the cache",
-		Description: `Frees the kernels that were not used for AGE, and the longest unused ones until no
-more than SIZE is left. A kernel that any lab uses at the time stays. What is freed
+		Description: `Frees the kernels and unpacked toolchains that were not used for AGE, and the longest
+unused ones until no more than SIZE is left. One that any lab uses at the time stays. What is freed
 is built or unpacked again when it is needed.
 
 EXAMPLES
@@ -143,7 +144,7 @@ func runKernelGC(c *cli.Context) error {
 	if o.DryRun {
 		verb = "would free"
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s %s; %s of kernels left\n", verb, sizeText(freed.Size), sizeText(freed.Kept))
+	_, err = fmt.Fprintf(c.App.Writer, "%s %s; %s of kernels and toolchains left\n", verb, sizeText(freed.Size), sizeText(freed.Kept))
 	return err
 }
 
