@@ -83,7 +83,7 @@ func (s Search) believe(evidence []Evidence, exact bool) belief {
 			tested = append(tested, i)
 		}
 	}
-	b := belief{candidates: s.Candidates, exact: exact, chains: contract(s.Candidates, func(i int) bool { return evidence[i].runs() > 0 })}
+	b := belief{candidates: s.Candidates, exact: exact, chains: contract(s.Candidates, func(i int) bool { return evidence[i].runs() > 0 || evidence[i].Skip })}
 	n := len(b.chains.first)
 	// B and G of every chain, and whether the bad end is built upon it.
 	runs := make([]Evidence, n)
@@ -247,29 +247,30 @@ func (b *belief) of(i int) float64 {
 // uncertain by what it tells.
 func (b *belief) told() []float64 {
 	most := slices.Max(b.each)
-	fails, sure := make([]float64, len(b.prior)), make([]float64, len(b.prior))
-	whole, otherwise, otherSure := 0.0, 0.0, 0.0
-	for i := range fails {
-		class := b.class[b.chains.of[i]]
-		if class < 0 || b.each[class] < most*1e-15 {
-			continue // adds nothing, and the sums are faster without it
+	type class struct{ each, fails, sure float64 }
+	classes := make([]class, len(b.each))
+	for k := range classes {
+		bad, good := b.bad[k], b.good[k]
+		if b.each[k] > most*1e-15 { // what is less adds nothing, and the sums are faster without it
+			classes[k] = class{b.each[k] / most, bad - good, entropy(bad) - entropy(good)}
 		}
-		q := b.prior[i] * (b.each[class] / most)
-		fails[i] = q * (b.bad[class] - b.good[class])
-		sure[i] = q * (entropy(b.bad[class]) - entropy(b.good[class]))
+	}
+	whole, otherwise, otherSure := 0.0, 0.0, 0.0
+	sums := b.chains.upto(func(i int) [2]float64 {
+		k := b.class[b.chains.of[i]]
+		if k < 0 {
+			return [2]float64{}
+		}
+		c := &classes[k]
+		q := b.prior[i] * c.each
 		whole += q
-		otherwise += q * b.good[class]
-		otherSure += q * entropy(b.good[class])
-	}
-	bits := b.chains.upto(fails)
-	for i := range bits {
-		bits[i] = entropy((bits[i] + otherwise) / whole)
-	}
-	if b.exact {
-		return bits
-	}
-	for i, given := range b.chains.upto(sure) {
-		bits[i] = max(0, bits[i]-(given+otherSure)/whole)
+		otherwise += q * b.good[k]
+		otherSure += q * entropy(b.good[k])
+		return [2]float64{q * c.fails, q * c.sure}
+	})
+	bits := make([]float64, len(sums))
+	for i, s := range sums {
+		bits[i] = max(0, entropy((s[0]+otherwise)/whole)-(s[1]+otherSure)/whole)
 	}
 	return bits
 }

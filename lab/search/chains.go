@@ -51,20 +51,22 @@ func contract(c []Candidate, cut func(int) bool) chains {
 	return g
 }
 
-// upto gives for every commit the sum of a value over its ancestors and itself.
-// The value is the same for equal commits of one chain or not; it is 0 for what
-// does not count.
-func (g chains) upto(value []float64) []float64 {
-	weight := make([]float64, len(g.first))
-	for i, v := range value {
-		weight[g.of[i]] += v
+// upto gives for every commit the sum of two values over its ancestors and
+// itself.
+func (g chains) upto(value func(int) [2]float64) [][2]float64 {
+	sum := make([][2]float64, len(g.of))
+	weight := make([][2]float64, len(g.first))
+	for i, k := range g.of {
+		sum[i] = value(i)
+		weight[k][0] += sum[i][0]
+		weight[k][1] += sum[i][1]
 	}
 	ancestors := g.sums(weight)
-	sum := make([]float64, len(value))
 	for k, i := range g.first {
-		s := ancestors[k] - weight[k]
+		s := [2]float64{ancestors[k][0] - weight[k][0], ancestors[k][1] - weight[k][1]}
 		for ; i >= 0; i = g.next[i] {
-			s += value[i]
+			s[0] += sum[i][0]
+			s[1] += sum[i][1]
 			sum[i] = s
 		}
 	}
@@ -74,18 +76,18 @@ func (g chains) upto(value []float64) []float64 {
 // sums adds up for every chain the weights of its ancestors-or-self. As many as
 // a bitset holds of those that weigh something are looked at in one walk from
 // the oldest of them up: n*m/256 steps for m that weigh something and little
-// memory, whatever the merges. Mostly the bits of a chain are all set, or none
-// is, and then nothing is left to add up one by one.
-func (g chains) sums(weight []float64) []float64 {
+// memory, whatever the merges. Mostly a chain has the same ancestors among them
+// as one of its parents has, and then nothing is left to add up one by one.
+func (g chains) sums(weight [][2]float64) [][2]float64 {
 	n := len(weight)
-	sum := make([]float64, n)
+	sum := make([][2]float64, n)
+	part := make([][2]float64, n) // the sum over those of the block
 	reach := make([]bitset, n)
-	part := make([]float64, n) // the sum over those of the block
 	var block [len(bitset{}) * 64]int
 	for next := 0; next < n; {
 		m := 0
 		for ; next < n && m < len(block); next++ {
-			if weight[next] != 0 {
+			if weight[next] != [2]float64{} {
 				block[m] = next
 				m++
 			}
@@ -114,24 +116,28 @@ func (g chains) sums(weight []float64) []float64 {
 					same = -1
 				}
 			}
-			part[k] = 0
+			s := [2]float64{}
 			switch {
 			case same >= 0:
-				part[k] = part[same]
+				s = part[same]
 			case r != bitset{}:
 				for word, set := range r {
 					for ; set != 0; set &= set - 1 {
-						part[k] += weight[block[word*64+bits.TrailingZeros64(set)]]
+						w := &weight[block[word*64+bits.TrailingZeros64(set)]]
+						s[0] += w[0]
+						s[1] += w[1]
 					}
 				}
 			}
 			if mine < m && block[mine] == k {
 				r[mine/64] |= 1 << (mine % 64)
-				part[k] += weight[k]
+				s[0] += weight[k][0]
+				s[1] += weight[k][1]
 				mine++
 			}
-			reach[k] = r
-			sum[k] += part[k]
+			reach[k], part[k] = r, s
+			sum[k][0] += s[0]
+			sum[k][1] += s[1]
 		}
 	}
 	return sum
@@ -154,4 +160,24 @@ func (g chains) descendants(commits []int) []uint64 {
 		}
 	}
 	return set
+}
+
+// below counts for each of some commits, each the last of its chain, those of a
+// set that it is built upon, and itself.
+func (g chains) below(commits []int, in []bool) []int {
+	size := make([]int, len(g.first))
+	for i, is := range in {
+		if is {
+			size[g.of[i]]++
+		}
+	}
+	counts := make([]int, len(commits))
+	for from := 0; from < len(commits); from += 64 {
+		for k, set := range g.descendants(commits[from:min(len(commits), from+64)]) {
+			for ; set != 0; set &= set - 1 {
+				counts[from+bits.TrailingZeros64(set)] += size[k]
+			}
+		}
+	}
+	return counts
 }

@@ -94,12 +94,12 @@ func (s Search) cost(i int) float64 {
 // parts says whether a run that is allowed could tell some of the suspects from
 // the others.
 func (b *belief) parts(suspects []int, allowed []bool) bool {
-	ones := make([]float64, len(b.prior))
+	is := make([]float64, len(b.prior))
 	for _, i := range suspects {
-		ones[i] = 1
+		is[i] = 1
 	}
-	for i, n := range b.chains.upto(ones) {
-		if allowed[i] && n > 0 && n < float64(len(suspects)) {
+	for i, n := range b.chains.upto(func(i int) [2]float64 { return [2]float64{is[i]} }) {
+		if allowed[i] && n[0] > 0 && n[0] < float64(len(suspects)) {
 			return true
 		}
 	}
@@ -210,7 +210,6 @@ func (b *belief) chances(e []Evidence) []float64 {
 	}
 	// The suspects' graph alone, in both directions.
 	near := make([][]int32, n)
-	ones := make([]float64, n)
 	above, below := make([]bool, n), make([]bool, n) // of a skipped commit, or one itself
 	for _, i := range skipped {
 		above[i], below[i] = true, true
@@ -219,7 +218,6 @@ func (b *belief) chances(e []Evidence) []float64 {
 		if !is {
 			continue
 		}
-		ones[i] = 1
 		for _, p := range b.candidates[i].Parents {
 			if in[p] {
 				near[i] = append(near[i], int32(p))
@@ -233,10 +231,9 @@ func (b *belief) chances(e []Evidence) []float64 {
 			below[p] = below[p] || below[i] && in[i] && in[p]
 		}
 	}
-	weight := b.chains.upto(ones)
 	low, high := math.Inf(1), 0.0
-	for _, i := range skipped {
-		low, high = min(low, weight[i]), max(high, weight[i])
+	for _, w := range b.chains.below(skipped, in) {
+		low, high = min(low, float64(w)), max(high, float64(w))
 	}
 	length := high - low + 1
 	ran := 0

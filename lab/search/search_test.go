@@ -103,13 +103,9 @@ func TestWeightsAreGits(t *testing.T) {
 	for _, n := range []int{2, 10, 63, 64, 65, 200, 700} {
 		r, ids := newRepo(t, randomDAG(rnd, n))
 		c := r.candidates(ids[0], ids[n-1])
-		ones := make([]float64, len(c))
-		for i := range ones {
-			ones[i] = 1
-		}
 		distance := make(map[string]int)
-		for i, w := range contract(c, func(i int) bool { return rnd.IntN(9) == 0 }).upto(ones) {
-			distance[c[i].ID] = min(int(w), len(c)-int(w))
+		for i, w := range contract(c, func(i int) bool { return rnd.IntN(9) == 0 }).upto(func(int) [2]float64 { return [2]float64{1, 2} }) {
+			distance[c[i].ID] = min(int(w[0]), len(c)-int(w[0]))
 		}
 		lines := strings.Split(strings.TrimSpace(r.git("", "rev-list", "--bisect-all", ids[n-1], "^"+ids[0])), "\n")
 		if len(lines) != len(c) {
