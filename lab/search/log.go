@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"unicode"
@@ -18,8 +19,28 @@ type Tested struct {
 	Mark Mark
 }
 
+// Terms are the words for what was before the change and what is after it; empty
+// ones are good and bad. With others, Good stands for Old and Bad for New.
+type Terms struct{ Old, New string }
+
+func (t Terms) or(old, new string) Terms { return Terms{cmp.Or(t.Old, old), cmp.Or(t.New, new)} }
+
+func (t Terms) word(m Mark) string {
+	switch m {
+	case Good:
+		return t.Old
+	case Bad:
+		return t.New
+	}
+	return m.String()
+}
+
 // History is a bisection from its start to where it is now.
 type History struct {
+	Terms       Terms
+	FirstParent bool     // only the first parents of merges were followed
+	Paths       []string // only commits that touch these were looked at; empty is all
+
 	Bad      Commit
 	Good     []Commit
 	Tested   []Tested // in the order of the tests
@@ -34,30 +55,44 @@ func Log(h History) string {
 	comment := func(what string, c Commit) {
 		fmt.Fprintf(&b, "# %s: [%s] %s\n", what, c.ID, oneLine(c.Title))
 	}
-	comment("bad", h.Bad)
+	terms := h.Terms.or("good", "bad")
+	comment(terms.New, h.Bad)
 	for _, c := range h.Good {
-		comment("good", c)
+		comment(terms.Old, c)
 	}
-	fmt.Fprintf(&b, "git bisect start '%s'", h.Bad.ID)
+	b.WriteString("git bisect start")
+	if h.Terms != (Terms{}) {
+		b.WriteString(" " + quote("--term-old="+terms.Old) + " " + quote("--term-new="+terms.New))
+	}
+	if h.FirstParent {
+		b.WriteString(" '--first-parent'")
+	}
+	b.WriteString(" " + quote(h.Bad.ID))
 	for _, c := range h.Good {
-		fmt.Fprintf(&b, " '%s'", c.ID)
+		b.WriteString(" " + quote(c.ID))
+	}
+	if len(h.Paths) > 0 {
+		b.WriteString(" '--'")
+	}
+	for _, p := range h.Paths {
+		b.WriteString(" " + quote(oneLine(p)))
 	}
 	b.WriteString("\n")
 	for _, t := range h.Tested {
 		if t.Mark == Unknown {
 			continue
 		}
-		comment(t.Mark.String(), t.Commit)
-		fmt.Fprintf(&b, "git bisect %s %s\n", t.Mark, t.ID)
+		comment(terms.word(t.Mark), t.Commit)
+		fmt.Fprintf(&b, "git bisect %s %s\n", terms.word(t.Mark), t.ID)
 	}
 	if h.Culprit.ID != "" {
-		comment("first bad commit", h.Culprit)
+		comment("first "+terms.New+" commit", h.Culprit)
 	}
 	if len(h.Suspects) > 0 {
 		b.WriteString("# only skipped commits left to test\n")
 	}
 	for _, c := range h.Suspects {
-		comment("possible first bad commit", c)
+		comment("possible first "+terms.New+" commit", c)
 	}
 	return b.String()
 }
@@ -70,4 +105,9 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// quote is git's sq_quote: in single quotes, with ' and ! outside of them.
+func quote(s string) string {
+	return "'" + strings.NewReplacer("'", `'\''`, "!", `'\!'`).Replace(s) + "'"
 }
