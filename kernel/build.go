@@ -103,14 +103,14 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (k Kernel
 	if k, f, ok := loadEntry(dir); ok {
 		return k, f, true, nil
 	}
-	waiting := o.waiting
+	waiting, cut := o.waiting, ctx // of a guess, the context can be cut short
 	if o.Ahead {
-		ctx, o = t.guess.begin(ctx, dir, o)
+		cut, o = t.guess.begin(ctx, dir, o)
 		defer t.guess.end()
 	} else if t.guess.settle(dir, o) {
 		waiting = nil
 	}
-	lock, err := lockFile(ctx, filepath.Join(t.base, "lock"), holder(), waiting)
+	lock, err := lockFile(cut, filepath.Join(t.base, "lock"), holder(), waiting)
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}
@@ -119,7 +119,7 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (k Kernel
 		return k, f, true, nil // the other lab has built it
 	}
 	w := workTree{Tree: t, lock: lock, tools: tools, options: o}
-	k, f, err = w.make(ctx, top.Commit, r)
+	k, f, err = w.make(cut, top.Commit, r)
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}
