@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -161,9 +162,27 @@ var gnu23 = Breakage{
 	Advice: olderCompiler + " (gcc 14)",
 }
 
+// earlyCrash is what the kernel says of itself, on a console.
+var earlyCrash = Breakage{
+	Kind: "start-secondary", What: "gcc 10 and later end start_secondary with a jump, which leaves its stack guard behind: the kernel panics when it brings up its processors",
+	Repaired: "5.7", Commit: "a9a3ed1eff3601b63aea4fb462d8b3b92c7c1e7e", Title: "x86: Fix early boot crash on gcc-10, third try",
+	Advice: olderCompiler + " (gcc 9), or set CONFIG_STACKPROTECTOR=n in a --config fragment",
+}
+
+// KnownCrash finds the known breakage that a console tells of; nil where it tells
+// of none.
+func KnownCrash(console []byte) *Breakage {
+	if bytes.Contains(console, []byte("stack-protector: Kernel stack is corrupted in: start_secondary")) {
+		b := earlyCrash
+		b.Advice = fmt.Sprintf("put it on top with --pick %.12s; or %s", b.Commit, b.Advice)
+		return &b
+	}
+	return nil
+}
+
 // KnownBreakage finds one by its kind.
 func KnownBreakage(kind string) (Breakage, bool) {
-	for _, b := range []Breakage{slowRebuilds, silentHang} {
+	for _, b := range []Breakage{slowRebuilds, silentHang, earlyCrash} {
 		if b.Kind == kind {
 			return b, true
 		}

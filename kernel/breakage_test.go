@@ -75,7 +75,7 @@ func TestExplainLog(t *testing.T) {
 func TestBreakagesAreWhole(t *testing.T) {
 	version := regexp.MustCompile(`^([3-6]\.\d{1,2})?$`)
 	seen := map[string]string{}
-	all := []Breakage{slowRebuilds, silentHang}
+	all := []Breakage{slowRebuilds, silentHang, earlyCrash}
 	for _, s := range signs {
 		all = append(all, s.Breakage)
 		if s.word == "" {
@@ -157,6 +157,16 @@ func TestShrunkStubs(t *testing.T) {
 		if got := shrunkStubs(strings.NewReader(symbols)); got != want {
 			t.Errorf("%.200q: %v", symbols, got)
 		}
+	}
+}
+
+func TestKnownCrash(t *testing.T) {
+	b := KnownCrash([]byte("[    0.1] Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: start_secondary+0x1a3/0x1b0\n"))
+	if b == nil || b.Kind != "start-secondary" || !strings.HasPrefix(b.Advice, "put it on top with --pick a9a3ed1eff36; or ") {
+		t.Errorf("%+v", b)
+	}
+	if b := KnownCrash([]byte("stack-protector: Kernel stack is corrupted in: other")); b != nil {
+		t.Errorf("%+v", b)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // An Addition is a pick or a patch, and what became of it at one commit.
@@ -275,6 +276,7 @@ func (t *Tree) hasNone(ctx context.Context, tree string, c Commit) (bool, error)
 
 // patch puts a patch on top of a tree.
 func (t *Tree) patch(ctx context.Context, tree string, p Patch, a *Addition) (changed, conflict string, err error) {
+	t.sweepPatches()
 	dir, err := os.MkdirTemp(t.base, "patch-")
 	if err != nil {
 		return "", "", err
@@ -327,6 +329,17 @@ func (t *Tree) patch(ctx context.Context, tree string, p Patch, a *Addition) (ch
 		return "", conflict, nil
 	}
 	return "", "", err
+}
+
+// sweepPatches removes what labs that were killed have left of their patching,
+// which takes seconds.
+func (t *Tree) sweepPatches() {
+	left, _ := filepath.Glob(filepath.Join(t.base, "patch-*"))
+	for _, dir := range left {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > time.Hour {
+			os.RemoveAll(dir)
+		}
+	}
 }
 
 // complaint is the first line in which git says what is wrong.

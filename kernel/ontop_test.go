@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // states gives what became of each pick and patch, in short.
@@ -272,6 +273,15 @@ func TestPatchEverywhere(t *testing.T) {
 	_, f, err := tree.OnTop(t.Context(), gone, BuildOptions{Patches: o.Patches})
 	if err != nil || f == nil || f.Step != "patch" || f.Line != "patch printk.patch does not apply: src/c.c:6" {
 		t.Errorf("%+v, %v", f, err)
+	}
+	// What a lab that was killed left is swept away, and what one that works has is not.
+	old, busy := filepath.Join(tree.base, "patch-old"), filepath.Join(tree.base, "patch-busy")
+	if err := errors.Join(os.Mkdir(old, 0o755), os.Mkdir(busy, 0o755), os.Chtimes(old, time.Unix(0, 0), time.Unix(0, 0))); err != nil {
+		t.Fatal(err)
+	}
+	tree.sweepPatches()
+	if err := os.Remove(busy); err != nil {
+		t.Error(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(tree.base, "patch-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)

@@ -192,3 +192,52 @@ func TestPackPatches(t *testing.T) {
 		r.git("apply", "--check", diff)
 	}
 }
+
+// TestKnownBreakages: what is known of a failure is said once for each kind, and
+// is on record with every verdict.
+func TestKnownBreakages(t *testing.T) {
+	r := newVainRepo(t)
+	makefile := strings.Replace(vainMakefile, "kernel/audit.c:1: error: broken", "kernel/bounds.c:1:0: error: code model kernel does not support PIC mode", 1)
+	r.write("Makefile", makefile)
+	r.change("broken", "kernel/audit.c")
+	r.change("broken as well", "kernel/audit.c")
+	var said strings.Builder
+	l := testLab(t)
+	l.Progress.Line = func(s string) { said.WriteString(s + "\n") }
+	b, err := l.Bisect(t.Context(), r.options(r.commits[0], "main"))
+	if err != nil || b.Culprit == nil {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	if n := strings.Count(said.String(), "known, seen first at "); n != 1 || !strings.Contains(said.String(), "repaired in Linux 4.9 by 8ae94224c9d7") {
+		t.Errorf("said %d times:\n%s", n, said.String())
+	}
+	for _, x := range b.Tested {
+		if (x.Known == "pie") != (x.Mark == Bad) {
+			t.Errorf("%s: known %q", x.Commit.Title, x.Known)
+		}
+	}
+	skips := []Tested{{Known: "pie", Verdict: Verdict{Mark: Skip}}, {Known: "pie", Verdict: Verdict{Mark: Skip}}, {Known: "newer", Verdict: Verdict{Mark: Skip}}, {Known: "pie", Verdict: Verdict{Mark: Bad}}}
+	if got := knownSkips(skips); len(got) != 2 || !strings.HasPrefix(got[0], "2 commits: the compiler makes position-independent programs") || got[1] != "1 commit: newer" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestKnownCrash: a console that tells of a known breakage has it said, of kernels
+// that lab has built.
+func TestKnownCrash(t *testing.T) {
+	console := []byte("Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: start_secondary+0x1/0x2\n")
+	for _, x := range []struct {
+		trial Trial
+		want  int
+	}{
+		{Trial{End: EndBoot, Console: console, Kernel: kernel.Kernel{Commit: "c"}}, 1},
+		{Trial{End: EndTest, Console: console, Kernel: kernel.Kernel{Commit: "c"}}, 0},
+		{Trial{End: EndBoot, Console: console}, 0},
+		{Trial{End: EndBoot, Kernel: kernel.Kernel{Commit: "c"}}, 0},
+	} {
+		(&Lab{}).checkCrash(&x.trial)
+		if len(x.trial.Kernel.Known) != x.want {
+			t.Errorf("%+v: want %d", x.trial.Kernel, x.want)
+		}
+	}
+}

@@ -187,6 +187,12 @@ func (l *Lab) tryBuild(ctx context.Context, tree *kernel.Tree, c kernel.Commit, 
 	if t.Failure != nil && t.Failure.Hint != nil {
 		known = append(slices.Clone(known), *t.Failure.Hint)
 	}
+	l.sayKnown(c.Hash, known)
+	return t, nil
+}
+
+// sayKnown tells known breakages, each kind once.
+func (l *Lab) sayKnown(hash string, known []kernel.Breakage) {
 	for _, b := range known {
 		if l.known[b.Kind] {
 			continue // once is enough
@@ -195,9 +201,8 @@ func (l *Lab) tryBuild(ctx context.Context, tree *kernel.Tree, c kernel.Commit, 
 			l.known = map[string]bool{}
 		}
 		l.known[b.Kind] = true
-		l.Progress.Say("known, seen first at %s: %s", short(c.Hash), b)
+		l.Progress.Say("known, seen first at %s: %s", short(hash), b)
 	}
-	return t, nil
 }
 
 // sayOnTop says what became of the picks and patches, unless it is what it was
@@ -259,10 +264,23 @@ func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
 	defer l.Progress.Show("")
 	before := *t
 	defer checkModules(s.Kernel.Modules, t)
+	defer l.checkCrash(t)
 	if err := boot(ctx, m, s.Machine.BootTimeout, s.Test.Timeout, t); err != nil || accel.Name != "kvm" || accel.Proof == qemu.ProofLinux {
 		return err
 	}
 	return l.proveKVM(ctx, m, s, before, t)
+}
+
+// checkCrash says of a kernel that lab built, and that did not come up or died,
+// what is known of it.
+func (l *Lab) checkCrash(t *Trial) {
+	if t.Kernel.Commit == "" || t.End != EndBoot && t.End != EndCrash {
+		return
+	}
+	if b := kernel.KnownCrash(t.Console); b != nil {
+		t.Kernel.Known = append(slices.Clone(t.Kernel.Known), *b)
+		l.sayKnown(t.Kernel.Commit, []kernel.Breakage{*b})
+	}
 }
 
 // proveKVM learns from the first boot of a Linux with a KVM that is proven by

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"lab/kernel"
 	"lab/lab"
 )
 
@@ -56,6 +57,7 @@ func answer(b lab.Bisection) string {
 		}
 		s.WriteString("\n")
 	}
+	onTopCount(&s, b.Tested)
 	if b.Command != "" {
 		commandCount(&s, b)
 		return s.String()
@@ -91,6 +93,32 @@ func commandCount(s *strings.Builder, b lab.Bisection) {
 		fmt.Fprintf(s, " (%d of commits with the files of another one: not run again)", len(b.Tested)-run)
 	}
 	fmt.Fprintf(s, ", %d commits in the range; state in %s\n", b.Range, b.Dir)
+}
+
+// onTopCount tells at how many of the tested commits each pick and patch was
+// applied.
+func onTopCount(s *strings.Builder, tested []lab.Tested) {
+	var names []string
+	applied, at := map[string]int{}, map[string]int{}
+	seen := map[string]bool{}
+	for _, t := range tested {
+		if seen[t.Commit.Hash] {
+			continue // tested again
+		}
+		seen[t.Commit.Hash] = true
+		for _, a := range t.OnTop {
+			name := a.String()
+			if at[name]++; at[name] == 1 {
+				names = append(names, name)
+			}
+			if a.State == kernel.Applied {
+				applied[name]++
+			}
+		}
+	}
+	for _, name := range names {
+		fmt.Fprintf(s, "on top: %s, applied at %d of %d commits\n", name, applied[name], at[name])
+	}
 }
 
 // packageAnswer tells the first bad of ready-made kernels.
