@@ -17,12 +17,13 @@ import (
 // the folders that they may write to, at the paths that these have outside, so
 // that what they write does not tell where they ran.
 //
-// There are two ways in, both with Linux's namespaces and neither with a daemon:
-// bubblewrap, which some hosts allow what they allow nobody else, and lab itself,
-// started again as the first process inside (see Dispatch), where bubblewrap is
-// not installed or does not work. As root, lab needs no user namespace. runc and
-// crun would add a bundle and a state to clean up after a crash, for nothing that
-// these do not give.
+// There are two ways in, both with Linux's namespaces and neither with a daemon.
+// First comes lab itself, started again as the first process inside (see Dispatch).
+// Where the host does not let it, there is bubblewrap, which some hosts allow what
+// they allow nobody else; it comes second because, told to end, it kills make
+// without letting it clean up. As root, lab needs no user namespace. runc and crun
+// would add a bundle and a state to clean up after a crash, for nothing that these
+// do not give.
 type room struct {
 	root  string   // the unpacked image
 	mount string   // an empty folder, for the way in of lab's own
@@ -42,7 +43,7 @@ const (
 
 // ways are tried in this order.
 func ways() []way {
-	list := []way{byBubblewrap, byUser}
+	list := []way{byUser, byBubblewrap}
 	if os.Geteuid() == 0 {
 		list = append(list, byRoot)
 	}

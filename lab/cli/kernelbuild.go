@@ -42,8 +42,8 @@ the first section that differs, when they are not the same.
 
 The compiler is an input. Without --toolchain it is gcc, where that is known to build
 kernels of the commit's age, else the newest installed gcc-N that is, and a line says so.
-In an image it is unpacked once and entered by bubblewrap, or else by lab itself: read-only,
-without a network, seeing the work tree and nothing else of the host. --json says what the
+An image is unpacked once and entered in namespaces, without docker and without root:
+read-only, with no network, seeing the work tree and nothing else of the host. --json says what the
 kernel was built with.
 
 EXAMPLES
