@@ -52,8 +52,8 @@ func (s sign) in(line string) bool {
 }
 
 const (
-	olderCompiler = "build with an older compiler"
-	newerCompiler = "build with a newer compiler"
+	olderCompiler = "build with a --toolchain of an older compiler"
+	newerCompiler = "build with a --toolchain of a newer compiler"
 )
 
 // signs are the breakages that show in a log, the more special before the more
@@ -89,7 +89,7 @@ var signs = []sign{
 	{word: "objtool: missing symbol table", Breakage: Breakage{
 		Kind: "objtool-symtab", What: "binutils 2.36 and later leave out a symbol table that is empty, and the tree's objtool wants one",
 		Repaired: "5.11", Commit: "1d489151e9f9d1647110277ff77282fe4d96d09b", Title: "objtool: Don't fail on missing symbol table",
-		Advice: "build with older binutils",
+		Advice: "build with a --toolchain of older binutils",
 	}},
 	{word: "use-after-free", line: regexp.MustCompile(`subcmd`), Breakage: Breakage{
 		Kind: "subcmd-realloc", What: "gcc 12 and later find a use after free in tools/lib/subcmd, of which objtool is made",
@@ -108,7 +108,7 @@ var signs = []sign{
 	{word: "Unsupported relocation type", line: regexp.MustCompile(`PLT32|\(4\)`), Breakage: Breakage{
 		Kind: "plt32", What: "binutils 2.31 and later make R_X86_64_PLT32 of branches, which the tree does not know",
 		Repaired: "4.16", Commit: "b21ebf2fb4cde1618915a97cc773e287ff49173e", Title: "x86: Treat R_X86_64_PLT32 as R_X86_64_PC32",
-		Advice: "build with older binutils",
+		Advice: "build with a --toolchain of older binutils",
 	}},
 	{word: "____ilog2_NaN", Breakage: Breakage{
 		Kind: "ilog2", What: "gcc 7 and later keep a call that the tree counts on being optimised away",
@@ -118,20 +118,20 @@ var signs = []sign{
 	{word: "missing separator", line: regexp.MustCompile(`\.cmd:\d+: \*\*\* missing separator`), Breakage: Breakage{
 		Kind: "make-hash-tools", What: "make 4.3 and later do not take the backslash from \\# in the makefiles below tools/",
 		Repaired: "4.18", Commit: "9feeb638cde083c737e295c0547f1b4f28e99583", Title: "tools build: fix # escaping in .cmd files for future Make",
-		Advice: "build with make 4.2",
+		Advice: "build with a --toolchain that has make 4.2",
 	}},
 	{word: "elf_getshnum", line: regexp.MustCompile(`deprecated`), Breakage: Breakage{
 		Kind: "make-hash-objtool", What: "make 4.3 and later do not take the backslash from \\#, and objtool's makefile finds what is not there",
 		Repaired: "4.17", Commit: "9564a8cf422d7b58f6e857e3546d346fa970191e", Title: "Kbuild: fix # escaping in .cmd files for future Make",
-		Advice: "build with make 4.2",
+		Advice: "build with a --toolchain that has make 4.2",
 	}},
 	{word: "mixed implicit and normal rules", Breakage: Breakage{
 		Kind: "make-rules", What: "make 3.82 and later refuse a rule that makes both named files and patterns",
-		Advice: "build with an older make, or give a --patch that takes the rule apart",
+		Advice: "build with a --toolchain that has an older make, or give a --patch that takes the rule apart",
 	}},
 	{word: "error", line: regexp.MustCompile(`(scripts|certs)/(sign-file|extract-cert)|implicit declaration of function .(SSL|ENGINE|ERR|PKCS7|CMS|BIO|EVP)_`), Breakage: Breakage{
 		Kind: "openssl", What: "the tree's programs that sign modules and read certificates do not go with this OpenSSL",
-		Advice: "set CONFIG_MODULE_SIG=n and CONFIG_SYSTEM_TRUSTED_KEYRING=n in a --config fragment, or build with an older OpenSSL",
+		Advice: "set CONFIG_MODULE_SIG=n and CONFIG_SYSTEM_TRUSTED_KEYRING=n in a --config fragment, or build with a --toolchain that has an older OpenSSL",
 	}},
 	{word: "BTF", line: regexp.MustCompile(`FAILED:? |pahole|resolve_btfids.*(rror|failed)`), Breakage: Breakage{
 		Kind: "btf", What: "pahole and the tree do not agree on the type information (BTF)",
@@ -148,7 +148,7 @@ var signs = []sign{
 	}},
 	{word: "unrecognized command", line: regexp.MustCompile(`unrecognized command[- ]line option`), Breakage: Breakage{
 		Kind: "option", What: "the tree asks the compiler for an option that it does not have",
-		Advice: "build with a compiler of the tree's age",
+		Advice: "build with a --toolchain of the tree's age",
 	}},
 	{word: "compiler support broken", warn: true, Breakage: Breakage{
 		Kind: "stack-protector", What: "the tree's test of the stack protector fails with this compiler, as it does with one that makes position-independent programs by default",
@@ -253,12 +253,12 @@ var (
 	slowRebuilds = Breakage{
 		Kind: "make-hash", What: "make 4.3 and later do not take the backslash from \\# in scripts/Kbuild.include: each build compiles everything again",
 		Repaired: "4.17", Commit: "9564a8cf422d7b58f6e857e3546d346fa970191e", Title: "Kbuild: fix # escaping in .cmd files for future Make",
-		Advice: "build with make 4.2",
+		Advice: "build with a --toolchain that has make 4.2",
 	}
 	silentHang = Breakage{
 		Kind: "early-idt", What: "the assembler has shrunk the stubs of early_idt_handlers, which must be nine bytes each: such a kernel hangs before it says anything",
 		Repaired: "4.1", Commit: "425be5679fd292a3c36cb1fe423086708a99f11a", Title: "x86/asm/irq: Stop relying on magic JMP behavior for early_idt_handlers",
-		Advice: "build with older binutils",
+		Advice: "build with a --toolchain of older binutils",
 	}
 )
 

@@ -104,7 +104,7 @@ func TestFailureHasHint(t *testing.T) {
 		if b.failure == nil || b.cached != cached || b.failure.Hint == nil || b.failure.Hint.Kind != "pie" {
 			t.Fatalf("cached %v: %+v", cached, b.failure)
 		}
-		if s := b.failure.Hint.String(); !strings.Contains(s, `repaired in Linux 4.9 by 8ae94224c9d7 ("kbuild: add -fno-PIE"): get that commit into the repository (git fetch) and put it on top with --pick 8ae94224c9d7; or build with an older compiler`) {
+		if s := b.failure.Hint.String(); !strings.Contains(s, `repaired in Linux 4.9 by 8ae94224c9d7 ("kbuild: add -fno-PIE"): get that commit into the repository (git fetch) and put it on top with --pick 8ae94224c9d7; or build with a --toolchain of an older compiler`) {
 			t.Error(s)
 		}
 	}

@@ -24,6 +24,7 @@ type Cached struct {
 	Size      int64     `json:"size"` // bytes of all its files
 	Release   string    `json:"release,omitempty"`
 	Commit    string    `json:"commit,omitempty"`    // the first that it was built for
+	OnTop     int       `json:"on_top,omitempty"`    // picks and patches that were applied there
 	Source    string    `json:"source,omitempty"`    // as in Kernel
 	Config    string    `json:"config,omitempty"`    // of a build: a built-in fragment, or the beginning of the request's digest
 	Failure   string    `json:"failure,omitempty"`   // of a commit that does not build: why
@@ -118,6 +119,11 @@ func describeEntry(dir string, names map[string]string) (Cached, error) {
 	}
 	if e.Kernel != nil {
 		c.Release, c.Commit, c.Source = e.Kernel.Release, e.Kernel.Commit, e.Kernel.Source
+		for _, a := range e.Kernel.OnTop {
+			if a.State == Applied {
+				c.OnTop++
+			}
+		}
 	} else {
 		c.Failure = e.Failure.Line
 	}

@@ -198,6 +198,9 @@ func TestPickFetched(t *testing.T) {
 	if b := build(t, tree, c["after"], o); b.failure != nil || states(b.OnTop) != Applied {
 		t.Errorf("%+v, %+v", b.failure, b.OnTop)
 	}
+	if _, err := tree.Pick(t.Context(), hidden[:12]+"00"); err == nil || !strings.Contains(err.Error(), "fetched by its full hash") {
+		t.Errorf("of the beginning of a hash: %v", err)
+	}
 	if _, err := tree.Pick(t.Context(), strings.Repeat("0123456789", 4)); err == nil || !strings.Contains(err.Error(), "no such commit") {
 		t.Errorf("of a commit that is nowhere: %v", err)
 	}

@@ -96,8 +96,11 @@ func (t *Tree) findPick(ctx context.Context, text string) (Pick, error) {
 // commit that no branch and no tag of it has.
 func (t *Tree) resolveOrFetch(ctx context.Context, rev string) (Commit, error) {
 	c, err := t.Resolve(ctx, rev)
-	if err == nil || !isHash(rev) || t.remote == "" || filepath.Dir(t.repo) != t.trees {
+	if err == nil || t.remote == "" || filepath.Dir(t.repo) != t.trees {
 		return c, err
+	}
+	if !isHash(rev) {
+		return c, fmt.Errorf("%w; one that is on no branch is fetched by its full hash", err)
 	}
 	child := child{dir: t.trees, env: append(gitBaseEnv(t.trees), networkEnv()...)}
 	if fetched := child.run(ctx, "git", "--git-dir="+t.repo, "fetch", "--quiet", "--no-tags", "--filter=blob:none", "origin", rev); fetched != nil {

@@ -59,6 +59,9 @@ func cachedLine(k kernel.Cached, now time.Time) string {
 	if k.Commit != "" {
 		source = fmt.Sprintf("%.12s", k.Commit)
 	}
+	if k.OnTop > 0 {
+		source += fmt.Sprintf(" + %d on top", k.OnTop)
+	}
 	if k.Failure != "" {
 		source = k.Failure
 	}
