@@ -59,7 +59,8 @@ func sample(t testing.TB) (Manifest, []File) {
 		Kernels: []Kernel{
 			{
 				Role: RoleGood, Commit: hash, Title: "one", Release: "6.1.0", Compiler: "gcc 12", Digest: sha(good),
-				Image: "kernels/good/bzImage", Config: "kernels/good/config", Initramfs: Initramfs{"inputs/initramfs-good.cpio", sha(initramfs)},
+				Toolchain: &Toolchain{Image: "oci:gcc", Digest: sha(good), Tools: []Tool{{"gcc", "gcc 12", sha(bad)}, {"cc1", "gcc 12", sha(bad)}}},
+				Image:     "kernels/good/bzImage", Config: "kernels/good/config", Initramfs: Initramfs{"inputs/initramfs-good.cpio", sha(initramfs)},
 			},
 			{
 				Role: RoleBad, Commit: hash, Title: "two 'quoted' $(touch evil)", Release: "6.1.0", Digest: sha(bad),

@@ -231,6 +231,12 @@ func hostiles(t testing.TB) []hostile {
 	manifest("package's version", "kernels[0].package.version: ", func(m *Manifest) {
 		m.Kernels[0].Commit, m.Kernels[0].Package = "", &Package{Name: "linux", Version: "1\x1b[31m", Digest: "sha256:" + strings.Repeat("a", 64)}
 	})
+	manifest("toolchain without a digest", "kernels[0].toolchain: an image without a digest", func(m *Manifest) { m.Kernels[0].Toolchain = &Toolchain{Image: "oci:x"} })
+	manifest("toolchain of nothing", "kernels[0].toolchain.tools: 0 is not between", func(m *Manifest) { m.Kernels[0].Toolchain = &Toolchain{} })
+	manifest("compiler's digest", `kernels[0].toolchain.tools[0].digest: "x" is not sha256`, func(m *Manifest) { m.Kernels[0].Toolchain = &Toolchain{Tools: []Tool{{"gcc", "12", "x"}}} })
+	manifest("compiler's version", "kernels[0].toolchain.tools[0].version: ", func(m *Manifest) {
+		m.Kernels[0].Toolchain = &Toolchain{Tools: []Tool{{"gcc", "1\x1b[31m", "sha256:" + strings.Repeat("a", 64)}}}
+	})
 	manifest("module", `machine.modules[0]: "../x"`, func(m *Manifest) { m.Machine.Modules = []string{"../x"} })
 	manifest("patch of another digest", "patches[0].member: ", func(m *Manifest) { m.Patches[0].Digest = sha(nil) })
 	manifest("patch on top elsewhere", `patches[0].member: there is no member "/etc/passwd"`, func(m *Manifest) { m.Patches[0].Member = "/etc/passwd" })
