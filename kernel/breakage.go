@@ -362,7 +362,7 @@ func (t *Tree) advise(ctx context.Context, b *Breakage) *Breakage {
 	}
 	told := *b
 	pick := fmt.Sprintf("put it on top with --pick %.12s", b.Commit)
-	if _, _, err := t.own(ctx, ownGit{env: []string{"GIT_NO_LAZY_FETCH=1"}}, "cat-file", "-e", b.Commit+"^{commit}"); err != nil {
+	if _, _, err := t.own(ctx, atHand, "cat-file", "-e", b.Commit+"^{commit}"); err != nil {
 		pick = fmt.Sprintf("get that commit into the repository (git fetch) and %s", pick)
 	}
 	told.Advice = pick + "; or " + b.Advice

@@ -246,7 +246,7 @@ func (t *Tree) has(ctx context.Context, hash, other string) (string, error) {
 	// was made before what it is one of was written.
 	grep := fmt.Sprintf(`^(commit %[1]s upstream\.?|\[ *[Uu]pstream commit %[1]s *\]|\(cherry picked from commit %[1]s\).*|\(backported from commit %[1]s\).*)$`, other)
 	out, _, err := t.own(ctx, ownGit{}, "log", "--max-count=1", "--format=%H", "-E", "--grep="+grep,
-		"--since="+written, hash, "^"+other, "--")
+		"--since=@"+written+" +0000", hash, "^"+other, "--")
 	if err != nil || out == "" {
 		return "", err
 	}
@@ -357,6 +357,10 @@ type ownGit struct {
 	env   []string
 	stdin []byte
 }
+
+// atHand is for questions that are answered by what is there: nothing is fetched.
+// git before 2.45 heeds only the second, and then has no way to fetch.
+var atHand = ownGit{env: []string{"GIT_NO_LAZY_FETCH=1", "GIT_ALLOW_PROTOCOL=none"}}
 
 // own runs git in lab's own repository, without a work tree, and gives the one
 // line that it prints and what it complains of. Its commits are always the same.

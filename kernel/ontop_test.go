@@ -173,7 +173,7 @@ func TestPickRefused(t *testing.T) {
 	}
 	// What the message says of commits that are elsewhere tells nothing.
 	r.git("checkout", "-q", "main")
-	r.change("repaired\n\nFixes: 0123456789ab (\"elsewhere\")", "README", "else\n")
+	r.change("repaired\n\nFixes: 0123456789ab (\"elsewhere\")\nFixes: "+strings.Repeat("0123456789", 4), "README", "else\n")
 	if p := r.pick(tree, "main"); len(p.Since) != 0 {
 		t.Errorf("since %v", p.Since)
 	}
@@ -185,7 +185,7 @@ func TestPickFetched(t *testing.T) {
 	r.git("config", "uploadpack.allowFilter", "true")
 	r.git("config", "uploadpack.allowAnySHA1InWant", "true")
 	r.git("checkout", "-q", "--detach", c["after"])
-	hidden := r.change("on no branch", "src/b.c", "#include \"all.h\"\nint b(void) { return 7; }\n")
+	hidden := r.change("on no branch\n\nFixes: "+strings.Repeat("0123456789", 4), "src/b.c", "#include \"all.h\"\nint b(void) { return 7; }\n")
 	r.git("checkout", "-q", "main")
 	cache := t.TempDir()
 	dir, err := Clone(t.Context(), cache, "file://"+r.dir, CloneOptions{})
@@ -197,6 +197,9 @@ func TestPickFetched(t *testing.T) {
 	o.Picks = []Pick{r.pick(tree, c["broken"]+".."+hidden)}
 	if b := build(t, tree, c["after"], o); b.failure != nil || states(b.OnTop) != Applied {
 		t.Errorf("%+v, %+v", b.failure, b.OnTop)
+	}
+	if p := r.pick(tree, hidden); len(p.Since) != 0 {
+		t.Errorf("since %v", p.Since)
 	}
 	if _, err := tree.Pick(t.Context(), hidden[:12]+"00"); err == nil || !strings.Contains(err.Error(), "fetched by its full hash") {
 		t.Errorf("of the beginning of a hash: %v", err)

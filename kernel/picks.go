@@ -79,7 +79,7 @@ func (t *Tree) findPick(ctx context.Context, text string) (Pick, error) {
 		return Pick{}, err
 	}
 	for _, m := range fixes.FindAllStringSubmatch(message, 100) {
-		hash, _, err := t.own(ctx, ownGit{env: []string{"GIT_NO_LAZY_FETCH=1"}}, "rev-parse", "--verify", "--quiet", m[1]+"^{commit}")
+		hash, _, err := t.own(ctx, atHand, "rev-parse", "--verify", "--quiet", m[1]+"^{commit}")
 		var exit *exec.ExitError
 		switch {
 		case errors.As(err, &exit): // another repository's

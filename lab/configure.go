@@ -49,5 +49,7 @@ func (l *Lab) Configure(ctx context.Context, k KernelSpec) (kernel.Resolution, *
 			l.Progress.Show("%s", line)
 		}
 	}
-	return tree.Configure(ctx, k.Commit, o)
+	r, f, err := tree.Configure(ctx, k.Commit, o)
+	l.sayOnTop(kernel.Commit{Hash: r.Commit}, r.OnTop)
+	return r, f, err
 }
