@@ -14,7 +14,7 @@ import (
 // begun is a bisect whose ends are tested.
 func begun(t *testing.T, l *Lab, o BisectOptions) *bisection {
 	t.Helper()
-	b := &bisection{Lab: l, spec: o.Spec}
+	b := newBisection(l, o)
 	if err := b.openAxis(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestLookAhead(t *testing.T) {
 	if steps < 2 {
 		t.Errorf("%d steps, %d of them other than the first guess", steps, wrong)
 	}
-	if err := b.conclude(t.Context(), found); err != nil {
+	if err := b.search(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.finish()

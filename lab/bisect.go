@@ -1,13 +1,13 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +37,13 @@ type BisectOptions struct {
 	// Audit is how many commits whose verdicts were inferred without a build
 	// are built and booted at the end, to see that they were right.
 	Audit int
+	// Confidence is how probable the answer has to be; 0 is .95. Runs of a test
+	// that fails at times are weighed, and repeated until it is reached, none more
+	// than MaxRuns times for one kernel; 0 is a hundred. With Steady one run decides
+	// each time, as for a kernel that does not build.
+	Confidence float64
+	MaxRuns    int
+	Steady     bool
 }
 
 // A Bisection is the answer of Bisect. One of three shapes: Culprit set, and
@@ -54,7 +61,13 @@ type Bisection struct {
 	Inert    int             `json:"inert"`             // those of them that, as the last builds read the tree, cannot change the kernel
 	Kernels  []Package       `json:"kernels,omitempty"` // all, in order, where ready-made ones were bisected; a commit's hash is then a package's digest
 	Tested   []Tested        `json:"tested"`
-	Images   []Image         `json:"images"`
+	// Confidence is the probability of Culprit, or of Suspects together, and Rate
+	// that at which a bad kernel fails, by all runs; Runs are those of the culprit
+	// and then of its parents. Of a steady test there are only Runs.
+	Confidence float64 `json:"confidence,omitempty"`
+	Rate       *Rate   `json:"rate,omitempty"`
+	Runs       []Runs  `json:"runs,omitempty"`
+	Images     []Image `json:"images"`
 	// Toolchain is what all kernels were built with; nil where none was.
 	Toolchain *kernel.Toolchain `json:"toolchain,omitempty"`
 	Command   string            `json:"command,omitempty"` // where there were no kernels: what judged the commits
@@ -85,9 +98,12 @@ type bisection struct {
 	ahead      *ahead          // what is being built for later; nil for nothing
 	prepared   sync.Map        // hashes of commits that were built so, and during whose test
 
-	audits int
-	start  time.Time
-	result Bisection
+	audits     int
+	steady     bool // one run of a test is the truth
+	maxRuns    int
+	confidence float64
+	start      time.Time
+	result     Bisection
 }
 
 // Bisect finds the first bad commit. Killed at any instant, the same call with
@@ -96,7 +112,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	if err := o.Spec.Validate(); err != nil {
 		return Bisection{}, err
 	}
-	b := &bisection{Lab: l, spec: o.Spec, audits: o.Audit, start: time.Now()}
+	b := newBisection(l, o)
 	if o.Spec.Command != nil {
 		b.result.Command = o.Spec.Command.String()
 	}
@@ -128,17 +144,32 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	if err := b.begin(ctx, key); err != nil {
 		return Bisection{}, err
 	}
+	if err := b.hunt(ctx, commits); err != nil {
+		return Bisection{}, err
+	}
+	return b.result, nil
+}
+
+func newBisection(l *Lab, o BisectOptions) *bisection {
+	return &bisection{
+		Lab: l, spec: o.Spec, audits: o.Audit, start: time.Now(),
+		steady: o.Steady || o.Spec.Symptom.Kind == SymptomBuild, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
+	}
+}
+
+// hunt finds the answer among the commits of the range, with the journal open
+// and the guest made.
+func (b *bisection) hunt(ctx context.Context, commits []kernel.Commit) error {
 	b.commits = commits
 	b.recall()
 	ok, err := b.verifyEnds(ctx)
 	if err == nil && ok {
 		err = b.search(ctx)
 	}
-	if err != nil {
-		return Bisection{}, err
+	if err == nil {
+		b.finish()
 	}
-	b.finish()
-	return b.result, nil
+	return err
 }
 
 // key names what is bisected, so that state is never mixed up: everything that
@@ -192,62 +223,65 @@ func (b *bisection) begin(ctx context.Context, key string) error {
 	return b.journal.add(record{Event: "start", Format: journalFormat, Key: key, Images: b.result.Images, OnTop: b.options.OnTop()})
 }
 
-// verifyEnds tests that good is good and bad is bad. Where one is not, there
-// is nothing to search, and Unclear says what was seen.
-func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
-	b.Progress.Say(b.words("%d commits between %s and %s; checking both ends first"), b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
-	for i, c := range b.result.Good {
-		b.queue = append(slices.Clone(b.result.Good[i+1:]), b.result.Bad)
-		if ok, err := b.verifyEnd(ctx, c, Good); !ok {
-			return false, err
-		}
-	}
-	b.queue = nil
-	return b.verifyEnd(ctx, b.result.Bad, Bad)
-}
-
-func (b *bisection) verifyEnd(ctx context.Context, c kernel.Commit, want Mark) (bool, error) {
-	b.Progress.Say("the %s end: %s", want, name(c))
-	t, err := b.test(ctx, c, RoleEnd, b.result.Range)
-	if err != nil {
-		return false, err
-	}
-	if t.Mark == want {
-		return true, nil
-	}
-	b.result.Unclear = fmt.Sprintf("the %s end %s is not %s but %s: %s", want, name(c), want, t.Mark, t.Reason)
-	if t.Mark != Skip {
-		b.result.Unclear += "; are good and bad swapped?"
-	}
-	return false, nil
-}
-
-// search narrows the range until one commit, or one set of suspects, is left,
-// and then tests the answer again.
+// search narrows the range by certain verdicts until one commit, or one set of
+// suspects, is left, and tests the answer again. Then, or as soon as runs
+// contradict each other, all of them are weighed.
 func (b *bisection) search(ctx context.Context) error {
 	if err := b.vain.read(ctx, b.tree, b.commits); err != nil {
 		return err
 	}
-	for n := 1; ; n++ {
+	told := false
+	for n := 1; b.result.Unclear == ""; n++ {
+		if c := b.confirming(); c != nil && !b.confirmed(*c) {
+			if err := b.confirm(ctx, *c); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := b.weigh(ctx, b.candidates); err != nil {
 			return err
 		}
+		b.remember()
+		_, doubt := evidence(b.journal.records, b.commits)
 		step := search.Next(b.candidates, b.marks)
-		if step.Conflict != nil {
-			return fmt.Errorf("search: %s", step.Why)
+		switch {
+		case step.Conflict != nil && b.steady:
+			b.result.Unclear = step.Why + ": the test is not steady after all"
+			continue
+		case b.steady && step.Culprit >= 0 && b.confirmed(b.commits[step.Culprit]):
+			b.found(b.commits[step.Culprit])
+			return b.conclude(ctx)
+		case (doubt || step.Conflict != nil) && !b.steady:
+			if !told {
+				b.Progress.Say("the test is flaky: the same kernel failed it and passed it; from here on every run is weighed")
+				told = true
+			}
+		case step.Test >= 0:
+			c := b.commits[step.Test]
+			b.Progress.Say("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), b.words(step.Why),
+				plural(step.Left, b.words("commit")), b.result.Range, plural(step.Steps, "test"), seconds(time.Since(b.start)))
+			if _, err := b.test(ctx, c, RoleStep, step.Left); err != nil {
+				return err
+			}
+			continue
+		case step.Culprit < 0:
+			b.suspects(b.commits, step, b.words("only skipped commits are left"))
+			continue
+		case !b.confirmed(b.commits[step.Culprit]):
+			if err := b.confirm(ctx, b.commits[step.Culprit]); err != nil {
+				return err
+			}
+			continue
 		}
-		if step.Test < 0 {
-			return b.conclude(ctx, step)
-		}
-		c := b.commits[step.Test]
-		b.Progress.Say("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), b.words(step.Why),
-			plural(step.Left, b.words("commit")), b.result.Range, plural(step.Steps, "test"), seconds(time.Since(b.start)))
-		t, err := b.test(ctx, c, RoleStep, step.Left)
+		done, err := b.decide(ctx)
 		if err != nil {
 			return err
 		}
-		b.marks[step.Test] = searchMark(t.Mark)
+		if done {
+			break
+		}
 	}
+	return b.conclude(ctx)
 }
 
 // recall turns the range into what the search works on, with what the journal
@@ -266,12 +300,23 @@ func (b *bisection) recall() {
 			}
 		}
 	}
+	b.remember()
+}
+
+// remember brings the marks up to what the journal says of the commits, where
+// each verdict is taken for certain.
+func (b *bisection) remember() {
+	at := make(map[string]int, len(b.commits))
+	for i, c := range b.commits {
+		at[c.Hash] = i
+	}
 	b.marks = make([]search.Mark, len(b.commits))
-	for _, r := range b.journal.records { // a bisect that goes on
-		if r.Tested != nil && r.Tested.Role == RoleStep {
-			if i, ok := at[r.Tested.Commit.Hash]; ok {
-				b.marks[i] = searchMark(r.Tested.Mark)
-			}
+	for _, r := range b.journal.records {
+		if r.Tested == nil {
+			continue
+		}
+		if i, ok := at[r.Tested.Commit.Hash]; ok && (b.marks[i] == search.Unknown || r.Tested.Mark != Skip) {
+			b.marks[i] = searchMark(r.Tested.Mark)
 		}
 	}
 	b.marks[len(b.marks)-1] = search.Bad
@@ -285,80 +330,6 @@ func searchMark(m Mark) search.Mark {
 		return search.Bad
 	}
 	return search.Skip
-}
-
-// conclude records the answer and tests it and its parents once more.
-func (b *bisection) conclude(ctx context.Context, step search.Step) error {
-	if step.Culprit < 0 {
-		for _, i := range step.Suspects {
-			b.result.Suspects = append(b.result.Suspects, b.commits[i])
-		}
-		b.result.Unclear = fmt.Sprintf(b.words("only skipped commits are left: any of %s could be the first bad one"), plural(len(step.Suspects), b.words("commit")))
-		if err := b.audit(ctx, b.commits); err != nil {
-			return err
-		}
-		return b.end()
-	}
-	culprit := b.commits[step.Culprit]
-	b.Progress.Say(b.words("the first bad commit would be %s; testing it and its %s again"), name(culprit), plural(len(culprit.Parents), b.words("parent")))
-	if err := b.confirm(ctx, culprit); err != nil {
-		return err
-	}
-	if err := b.audit(ctx, b.commits); err != nil {
-		return err
-	}
-	return b.end()
-}
-
-// confirm tests the culprit and its parents again. The culprit must be bad. A
-// parent that is bad too contradicts the answer; one that can't be judged, as
-// happens to those older than the good end, does not.
-func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
-	b.queue = b.answer(ctx, culprit)[1:]
-	defer func() { b.queue = nil }()
-	t, err := b.test(ctx, culprit, RoleConfirm, 1)
-	if err != nil {
-		return err
-	}
-	if t.Mark != Bad {
-		b.result.Unclear = fmt.Sprintf("%s was bad and is %s when tested again (%s): the test is flaky, or what it tests is", name(culprit), t.Mark, t.Reason)
-		return nil
-	}
-	var good []string
-	for _, hash := range culprit.Parents {
-		p, err := b.resolve(ctx, hash)
-		if err != nil {
-			return err
-		}
-		b.queue = b.queue[min(1, len(b.queue)):]
-		t, err := b.test(ctx, p, RoleConfirm, 1)
-		if err != nil {
-			return err
-		}
-		switch t.Mark {
-		case Bad:
-			b.result.Unclear = fmt.Sprintf(b.words("%s is bad, but so is its parent %s (%s): the test is flaky, or the symptom was there before the good end too"), name(culprit), name(p), t.Reason)
-			return nil
-		case Good:
-			good = append(good, hash)
-		}
-	}
-	b.result.Culprit, b.result.Parents = &culprit, good
-	return nil
-}
-
-func (b *bisection) end() error {
-	if n := len(b.journal.records); n > 0 && b.journal.records[n-1].Event == "end" {
-		return nil
-	}
-	r := record{Event: "end", Unclear: b.result.Unclear}
-	if b.result.Culprit != nil {
-		r.Culprit = b.result.Culprit.Hash
-	}
-	for _, c := range b.result.Suspects {
-		r.Suspects = append(r.Suspects, c.Hash)
-	}
-	return b.journal.add(r)
 }
 
 // finish fills in what the journal knows.

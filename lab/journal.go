@@ -136,7 +136,7 @@ func (j *journal) tested(commit, role string) *Tested {
 // own is the role of a test that is made in any case, and empty for those that
 // stand for each other.
 func own(role string) string {
-	if role == RoleConfirm || role == RoleAudit {
+	if role == RoleConfirm || role == RoleAudit || role == RoleAgain {
 		return role
 	}
 	return ""

@@ -15,6 +15,7 @@ const (
 	RoleEnd     = "end"     // a given good or bad, verified first
 	RoleStep    = "step"    // chosen by the search
 	RoleConfirm = "confirm" // the answer and its parents, tested again
+	RoleAgain   = "again"   // of a test that fails at times: run once more
 	RoleAudit   = "audit"   // inferred before, and now built and booted
 )
 
@@ -54,7 +55,7 @@ type Tested struct {
 // test gives a commit's verdict: from the journal, from a kernel of the same
 // bytes, or by a trial. It is in the journal before anybody acts on it.
 func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left int) (Tested, error) {
-	if t := b.journal.tested(c.Hash, role); t != nil {
+	if t := b.journal.tested(c.Hash, role); t != nil && role != RoleAgain {
 		b.Progress.Say("  %s, as tested before: %s", t.Mark, t.Reason)
 		return *t, nil
 	}
@@ -154,7 +155,7 @@ func (b *bisection) guestOf(ctx context.Context, r *Tested) (*guest, error) {
 // sameBytes finds an earlier test of a kernel, or image, with the very same bytes.
 // What is tested again on purpose is not inferred.
 func (b *bisection) sameBytes(t Trial, r Tested) *Tested {
-	if r.Role == RoleConfirm || r.Role == RoleAudit || t.End != EndBuilt {
+	if own(r.Role) != "" || t.End != EndBuilt {
 		return nil
 	}
 	for _, old := range b.journal.records {

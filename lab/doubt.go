@@ -1,0 +1,135 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"lab/kernel"
+	"lab/lab/search"
+)
+
+// How often a candidate is run at most, and the bad end until it fails for the
+// first time, unless the user says.
+const (
+	defaultMaxRuns = 100
+	defaultEndRuns = 20
+)
+
+// A Rate is that at which a bad kernel fails its test: it is between Low and High
+// with a probability of 95 %.
+type Rate struct {
+	Mean float64 `json:"mean"`
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
+}
+
+// weighed is a step of the search by all runs so far, and the commits that its
+// indexes mean: the good ends, which may turn out to be bad themselves, and the
+// range behind them.
+type weighed struct {
+	search.Step
+	commits []kernel.Commit
+}
+
+// weighAll has the search weigh all runs so far.
+func (b *bisection) weighAll() weighed {
+	w := weighed{commits: slices.Concat(b.result.Good, b.commits)}
+	at := make(map[string]int, len(w.commits))
+	for i, c := range w.commits {
+		at[c.Hash] = i
+	}
+	run, build, built := b.costs()
+	list := make([]search.Candidate, len(w.commits))
+	for i, c := range w.commits {
+		list[i] = search.Candidate{ID: c.Hash, Cost: run + build}
+		if built[c.Hash] {
+			list[i].Cost = run
+		}
+		if first := len(b.result.Good); i >= first {
+			list[i].Inert = b.candidates[i-first].Inert
+			for _, p := range c.Parents {
+				if n, ok := at[p]; ok && n < i {
+					list[i].Parents = append(list[i].Parents, n)
+				}
+			}
+		}
+	}
+	e, _ := evidence(b.journal.records, w.commits)
+	w.Step = search.Search{Candidates: list, Confidence: b.confidence, MaxRuns: b.maxRuns}.Next(e)
+	return w
+}
+
+// costs says what a run takes, and a build before it, in seconds, as far as is
+// known; and which commits were built.
+func (b *bisection) costs() (run, build float64, built map[string]bool) {
+	built = map[string]bool{}
+	var runs, builds []time.Duration
+	for _, r := range b.journal.records {
+		t := r.Tested
+		if t == nil {
+			continue
+		}
+		built[t.Commit.Hash] = true
+		if t.Inferred == "" && t.Boot > 0 {
+			runs = append(runs, t.Boot+t.Test)
+		}
+		if !t.Cached && !t.Unbuilt && t.Build > 0 {
+			builds = append(builds, t.Build)
+		}
+	}
+	return max(1, mean(runs)), mean(builds), built
+}
+
+// percent of a probability: 100% is said only of what is certain.
+func percent(p float64) string {
+	if p < 1 && p > .999 {
+		return "over 99.9%"
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", p*100), ".0") + "%"
+}
+
+// mean is in seconds; 0 of nothing.
+func mean(list []time.Duration) float64 {
+	sum := time.Duration(0)
+	for _, d := range list {
+		sum += d
+	}
+	return sum.Seconds() / float64(max(1, len(list)))
+}
+
+// decide goes on where certain verdicts end: with an answer that they give, or
+// with runs that contradict each other. It runs whatever tells most, a commit
+// that was run before included, until one commit is the first bad one with the
+// probability that was asked for. It is false when the search has to go on by
+// itself first.
+func (b *bisection) decide(ctx context.Context) (done bool, err error) {
+	w := b.weighAll()
+	b.result.Confidence, b.result.Rate = w.Confidence, (*Rate)(&w.Rate)
+	switch {
+	case w.Test >= 0:
+		c := w.commits[w.Test]
+		b.Progress.Say("%s\n  %s; the likeliest is the first bad one with %s", name(c), b.words(w.Why), percent(w.Confidence))
+		role := RoleAgain
+		if b.journal.tested(c.Hash, RoleStep) == nil && b.journal.tested(c.Hash, RoleEnd) == nil {
+			role = RoleStep
+		}
+		_, err := b.test(ctx, c, role, w.Left)
+		return false, err
+	case w.Culprit >= 0:
+		c := w.commits[w.Culprit]
+		if w.Culprit < len(b.result.Good) {
+			b.result.Unclear = fmt.Sprintf("the good end %s seems to be bad itself, with a probability of %s: give --good an older one", name(c), percent(w.Confidence))
+			return true, nil
+		}
+		if !b.confirmed(c) {
+			return false, b.confirm(ctx, c)
+		}
+		b.found(c)
+		return true, nil
+	}
+	b.suspects(w.commits, w.Step, b.words(w.Why))
+	return true, nil
+}

@@ -1,0 +1,92 @@
+package lab
+
+import (
+	"cmp"
+
+	"lab/kernel"
+	"lab/lab/search"
+)
+
+// A Runs is how often a commit was tested, and what came out. A verdict that was
+// taken over from another commit is not a run.
+type Runs struct {
+	Commit kernel.Commit `json:"commit"`
+	Bad    int           `json:"bad"`
+	Good   int           `json:"good"`
+}
+
+// evidence turns a bisect's tests into what the search weighs: for every commit
+// of a list, parents first, how often it failed and passed. doubt says that the
+// same bytes have done both.
+//
+// Commits with the same bytes have the same verdict, so that their runs count
+// for all of them, and must count but once. What passed says most of the
+// youngest of them, for it clears whatever that is built upon; what failed of
+// the oldest.
+func evidence(records []record, commits []kernel.Commit) (e []search.Evidence, doubt bool) {
+	at := make(map[string]int, len(commits))
+	for i, c := range commits {
+		at[c.Hash] = i
+	}
+	type bytes struct {
+		search.Evidence
+		oldest, youngest int // of commits; -1 for none
+	}
+	alike := map[string]*bytes{}
+	e = make([]search.Evidence, len(commits))
+	of := map[string]string{} // what a commit comes out as
+	for _, r := range records {
+		t := r.Tested
+		if t == nil {
+			continue
+		}
+		i, listed := at[t.Commit.Hash]
+		if t.Mark == Skip {
+			if listed {
+				e[i].Skip = true
+			}
+			continue
+		}
+		key := t.bytes()
+		if t.Kernel == "" {
+			key = cmp.Or(of[t.Inferred], of[t.Commit.Hash], t.Commit.Hash)
+		}
+		of[t.Commit.Hash] = key
+		b := alike[key]
+		if b == nil {
+			b = &bytes{oldest: -1, youngest: -1}
+			alike[key] = b
+		}
+		if listed {
+			if b.oldest < 0 || i < b.oldest {
+				b.oldest = i
+			}
+			b.youngest = max(b.youngest, i)
+		}
+		if t.Inferred != "" {
+			continue
+		}
+		if t.Mark == Bad {
+			b.Bad++
+		} else {
+			b.Good++
+		}
+	}
+	for _, b := range alike {
+		doubt = doubt || b.Bad > 0 && b.Good > 0
+		if b.oldest >= 0 {
+			e[b.oldest].Bad += b.Bad
+			e[b.youngest].Good += b.Good
+		}
+	}
+	return e, doubt
+}
+
+// bytes names what was tested.
+func (t *Tested) bytes() string { return t.Kernel + " " + t.Modules + " " + t.Image }
+
+// runsOf counts the runs of a commit's bytes.
+func runsOf(records []record, c kernel.Commit) Runs {
+	e, _ := evidence(records, []kernel.Commit{c})
+	return Runs{Commit: c, Bad: e[0].Bad, Good: e[0].Good}
+}
