@@ -73,7 +73,7 @@ func (b *bisection) costs() (run, build float64, built map[string]bool) {
 			continue
 		}
 		built[t.Commit.Hash] = true
-		if t.Inferred == "" && t.Boot > 0 {
+		if t.Inferred == "" && t.Boot+t.Test > 0 {
 			runs = append(runs, t.Boot+t.Test)
 		}
 		if !t.Cached && !t.Unbuilt && t.Build > 0 {

@@ -28,6 +28,13 @@ from the others. The answer itself is always built and booted; --audit sees to
 some of the rest. While a kernel boots, the one that is likely to be wanted next is
 built already, with what the guest leaves of the processors.
 
+A test may fail at times only. As long as no kernel has done both, each run decides.
+At the end, and as soon as a kernel fails and passes, all runs are weighed: how likely
+each commit is the first bad one, by the rate at which bad kernels are seen to fail;
+and whatever tells most is run next, a kernel that was run before included, until one
+commit has the --confidence. --steady spares the last few runs of a test that is
+never wrong.
+
 A range in which the kernel does not build is skipped, unless its repair is named:
 --pick REPAIRED puts that commit on top of those that miss and need it, and
 --patch FILE a patch on top of all. What became of them is on record with each
@@ -78,6 +85,9 @@ EXAMPLES
 			&cli.StringFlag{Name: "commit", Usage: "of --images and --layers: revision `REV` of --repo", Value: "HEAD", Category: catKernel},
 			&cli.StringFlag{Name: "dir", Usage: "keep the bisect's state in `DIR`", DefaultText: "a folder of $XDG_STATE_HOME/lab/bisects named by what is bisected", Category: catOutput},
 			&cli.IntFlag{Name: "audit", Usage: "at the end, build and boot `N` of the commits that were taken for others' kernels, and take the answer back if one is not", Category: catVerdict},
+			&cli.Float64Flag{Name: "confidence", Usage: "repeat runs of a test that fails at times until the answer has the `PROBABILITY`", Value: .95, Category: catVerdict},
+			&cli.IntFlag{Name: "max-runs", Usage: "run no kernel more than `N` times", DefaultText: "100, and the bad end 20 times until it fails", Category: catVerdict},
+			&cli.BoolFlag{Name: "steady", Usage: "the test is never wrong: one run of a kernel decides", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
 			jsonFlag(),
 		}, runFlags(), kernelFlags(), testFlags()),
@@ -99,6 +109,13 @@ EXAMPLES
 				Spec: s, Good: c.StringSlice("good"), Bad: c.String("bad"), Kernels: c.StringSlice("kernels"),
 				Images: c.StringSlice("images"), Layers: c.String("layers"),
 				Dir: c.String("dir"), Audit: c.Int("audit"),
+				Confidence: c.Float64("confidence"), MaxRuns: c.Int("max-runs"), Steady: c.Bool("steady"),
+			}
+			if o.Confidence < .5 || o.Confidence > .9999 {
+				return usagef("--confidence %v is not between 0.5 and 0.9999", o.Confidence)
+			}
+			if o.MaxRuns < 0 {
+				return usagef("--max-runs %d: there cannot be fewer than none", o.MaxRuns)
 			}
 			if err := checkCandidates(c, &o); err != nil {
 				return err
