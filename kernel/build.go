@@ -29,6 +29,9 @@ type BuildOptions struct {
 	Toolchain Toolchain
 	// Notice, if set, is told what one should know about that choice.
 	Notice func(text string)
+	// Recompile has every object that is not in the work tree compiled, also where
+	// ccache is installed and has it.
+	Recompile bool
 	// Ahead is for a kernel that may be wanted next. The build gives way to
 	// everything else on the host, and ends when another kernel is asked of the
 	// same Tree; it then leaves the work tree as it found it. What only a build

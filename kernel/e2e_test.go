@@ -46,7 +46,8 @@ func realRepo(t *testing.T) repo {
 	r := repo{t, dir}
 	r.write(map[string]string{".gitignore": upstream})
 	r.git("init", "-q", "-b", "main")
-	r.git("add", "-f", ".")
+	// Straight into one pack, uncompressed: it is read a few times.
+	r.git("-c", "core.bigFileThreshold=1", "-c", "core.compression=0", "add", "-f", ".")
 	r.commit("linux")
 	return r
 }

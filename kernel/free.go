@@ -19,7 +19,7 @@ type FreeOptions struct {
 	Older  time.Duration // kernels that were not used for so long; 0 for none of them
 	Keep   int64         // bytes of kernels to keep, when Limit is set
 	Limit  bool
-	Trees  bool // work trees too: the next build starts from nothing
+	Trees  bool // work trees and ccache's objects too: the next build starts from nothing
 	Clones bool // the clones of repositories given by URL too: to be got again
 	DryRun bool // only say it
 }
@@ -27,11 +27,12 @@ type FreeOptions struct {
 // Freed is what Free freed, or would.
 type Freed struct {
 	Kernels []Cached `json:"kernels"`
-	Trees   []string `json:"trees,omitempty"`  // directories of work trees
-	Clones  []string `json:"clones,omitempty"` // directories of clones
-	InUse   []string `json:"in_use,omitempty"` // what would have been freed, were it not in use
-	Size    int64    `json:"size"`             // bytes
-	Kept    int64    `json:"kept"`             // bytes of kernels that are left
+	Trees   []string `json:"trees,omitempty"`   // directories of work trees
+	Objects string   `json:"objects,omitempty"` // directory of ccache's objects
+	Clones  []string `json:"clones,omitempty"`  // directories of clones
+	InUse   []string `json:"in_use,omitempty"`  // what would have been freed, were it not in use
+	Size    int64    `json:"size"`              // bytes
+	Kept    int64    `json:"kept"`              // bytes of kernels that are left
 }
 
 // Free frees cached kernels, none of which is in use by any lab at the time, and
@@ -64,7 +65,7 @@ func Free(ctx context.Context, cache string, o FreeOptions) (Freed, error) {
 		freed.Kept -= c.Size
 	}
 	if o.Trees {
-		err = freed.freeTrees(cache, o.DryRun)
+		err = errors.Join(freed.freeTrees(cache, o.DryRun), freed.freeObjects(cache, o.DryRun))
 	}
 	if err == nil && o.Clones {
 		err = freed.freeClones(cache, o.DryRun)

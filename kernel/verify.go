@@ -41,6 +41,7 @@ func verify(ctx context.Context, cache, repo, commit string, o BuildOptions) (v 
 		return v, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	o.Recompile = true // it is the compiler that is to be seen
 	var images, vmlinuxes [2]string
 	// Paths of different lengths: one that gets into a kernel shows.
 	for i, place := range []string{"a", "another/place"} {

@@ -250,6 +250,13 @@ func (w *workTree) runMake(ctx context.Context, log *buildLog, env []string, arg
 			"LOCALVERSION=",
 			"GIT_CEILING_DIRECTORIES="+w.base), env...),
 	}
+	if !w.options.Recompile {
+		cached, err := w.withCcache(w.tools)
+		if err != nil {
+			return err
+		}
+		c.env = append(c.env, cached...)
+	}
 	if w.options.Ahead {
 		c.guess = &w.guess
 	}

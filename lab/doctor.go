@@ -21,6 +21,7 @@ const (
 	ForBoot  = "boot kernels (run, bisect, reproduce, demo)"
 	ForBuild = "build kernels (run --repo, bisect, demo)"
 	ForDemo  = "lab demo"
+	ForSpeed = "build kernels sooner, when they were built before (not needed)"
 	ForUEFI  = "make images that boot by themselves (image build --bootable)"
 	ForTests = "lab's own tests"
 )
@@ -54,6 +55,8 @@ var needs = []need{
 	{"C library headers", []string{"/usr/include/stdio.h"}, ForBuild, map[string]string{"apt-get": "libc6-dev", "dnf": "glibc-devel", "pacman": "glibc", "zypper": "glibc-devel"}},
 	{"libelf headers", []string{"/usr/include/gelf.h"}, ForBuild, map[string]string{"apt-get": "libelf-dev", "dnf": "elfutils-libelf-devel", "pacman": "libelf", "zypper": "libelf-devel"}},
 	{"OpenSSL headers", []string{"/usr/include/openssl/opensslv.h"}, ForBuild, map[string]string{"apt-get": "libssl-dev", "dnf": "openssl-devel", "pacman": "openssl", "zypper": "libopenssl-devel"}},
+
+	{"ccache", nil, ForSpeed, same("ccache")},
 
 	{"kernel source", []string{"/usr/src/linux-source-*.tar.*"}, ForDemo, map[string]string{"apt-get": "linux-source"}},
 	{"xz", nil, ForDemo, map[string]string{"apt-get": "xz-utils", "dnf": "xz", "pacman": "xz", "zypper": "xz"}},
@@ -146,7 +149,7 @@ func (l *Lab) Examine(ctx context.Context, purposes []string, refresh bool) (Hea
 		t := ToolHealth{Name: n.name, Purpose: n.purpose, Path: n.find(), Package: n.packages[manager]}
 		h.Tools = append(h.Tools, t)
 		switch {
-		case t.Path != "":
+		case t.Path != "" || t.Purpose == ForSpeed:
 		case t.Package == "":
 			h.Unknown = append(h.Unknown, t.Name)
 		default:
@@ -194,7 +197,7 @@ func (h Health) Ready() bool { return len(h.Install) == 0 && len(h.Unknown) == 0
 func (h Health) Missing() []string {
 	var names []string
 	for _, t := range h.Tools {
-		if t.Path == "" {
+		if t.Path == "" && t.Purpose != ForSpeed {
 			names = append(names, t.Name)
 		}
 	}

@@ -36,7 +36,7 @@ EXAMPLE
 			if c.Args().Present() {
 				return usagef("unexpected argument %q", c.Args().First())
 			}
-			purposes := []string{lab.ForBoot, lab.ForBuild, lab.ForDemo, lab.ForUEFI}
+			purposes := []string{lab.ForBoot, lab.ForBuild, lab.ForSpeed, lab.ForDemo, lab.ForUEFI}
 			if inOwnSource() {
 				purposes = append(purposes, lab.ForTests)
 			}
@@ -86,9 +86,13 @@ func inOwnSource() bool {
 
 func healthText(h lab.Health) string {
 	var b strings.Builder
+	purpose := ""
 	row := func(ok bool, what, detail string) {
 		mark := "ok     "
-		if !ok {
+		switch {
+		case !ok && purpose == lab.ForSpeed:
+			mark = "absent "
+		case !ok:
 			mark = "MISSING"
 		}
 		fmt.Fprintf(&b, "%s  %-20s %s\n", mark, what, detail)
@@ -118,7 +122,6 @@ func healthText(h lab.Health) string {
 	if !h.Disk.Enough {
 		fmt.Fprintf(&b, "         a kernel tree and its build take about 8 GiB: choose another place with --cache\n")
 	}
-	purpose := ""
 	for _, t := range h.Tools {
 		if t.Purpose != purpose {
 			purpose = t.Purpose

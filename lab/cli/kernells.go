@@ -41,7 +41,11 @@ digest. A commit that does not build is in the cache too.`,
 				}
 			}
 			theLab(c).Progress.Say("%d in the cache, %s", len(list), sizeText(total))
-			return nil
+			objects, err := kernel.ObjectsSize(theLab(c).Cache)
+			if err == nil && objects > 0 {
+				theLab(c).Progress.Say("ccache keeps %s of objects, 2 GiB at most", sizeText(objects))
+			}
+			return err
 		},
 	}
 }
@@ -90,7 +94,7 @@ EXAMPLES
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "older", Usage: "free what was not used for `AGE` (m, h, d)"},
 			&cli.StringFlag{Name: "keep-size", Usage: "free the longest unused until `SIZE` is left (K, M, G, T)"},
-			&cli.BoolFlag{Name: "trees", Usage: "free work trees too, from which builds are incremental"},
+			&cli.BoolFlag{Name: "trees", Usage: "free work trees too, from which builds are incremental, and what ccache keeps of them"},
 			&cli.BoolFlag{Name: "clones", Usage: "free the clones of repositories that --repo gave by URL, too"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "free nothing, say what would be"},
 			jsonFlag(),
@@ -132,6 +136,11 @@ func runKernelGC(c *cli.Context) error {
 	}
 	for _, dir := range freed.Trees {
 		if _, err := fmt.Fprintln(c.App.Writer, "work tree", dir); err != nil {
+			return err
+		}
+	}
+	if freed.Objects != "" {
+		if _, err := fmt.Fprintln(c.App.Writer, "ccache's objects", freed.Objects); err != nil {
 			return err
 		}
 	}
