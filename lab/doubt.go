@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -132,4 +133,21 @@ func (b *bisection) decide(ctx context.Context) (done bool, err error) {
 	}
 	b.suspects(w.commits, w.Step, b.words(w.Why))
 	return true, nil
+}
+
+// Sure says in a line how sure the answer is, and by which runs; empty where
+// there is none, or one run was taken for the truth.
+func (b *Bisection) Sure() string {
+	if b.Culprit == nil || b.Rate == nil || len(b.Runs) == 0 {
+		return ""
+	}
+	runs := fmt.Sprintf("it failed %d of %d runs", b.Runs[0].Bad, b.Runs[0].Bad+b.Runs[0].Good)
+	for _, parent := range b.Runs[1:] {
+		runs += fmt.Sprintf(", %s %d of %d", name(parent.Commit), parent.Bad, parent.Bad+parent.Good)
+	}
+	rate := ""
+	if b.Runs[0].Good > 0 || b.Rate.Mean < .9 {
+		rate = fmt.Sprintf("; a bad one fails %.0f%% of its runs (%.0f%% to %.0f%%)", 100*b.Rate.Mean, 100*b.Rate.Low, 100*b.Rate.High)
+	}
+	return fmt.Sprintf("confidence %.1f%%: %s%s", math.Floor(1000*b.Confidence)/10, runs, rate)
 }

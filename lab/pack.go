@@ -277,8 +277,10 @@ func (p *pack) scrub(data []byte) []byte {
 // run adds what the last test of a commit saw.
 func (p *pack) run(role, commit string) (Trial, error) {
 	var tested Tested
+	want := map[string]Mark{bundle.RoleGood: Good, bundle.RoleBad: Bad}[role]
 	for _, t := range p.found.Tested {
-		if t.Commit.Hash == commit && t.Dir != "" {
+		// The last run, and of a test that fails at times the last that shows it.
+		if t.Commit.Hash == commit && t.Dir != "" && (t.Mark == want || tested.Mark != want) {
 			tested = t
 		}
 	}
@@ -359,7 +361,7 @@ func (p *pack) tell(patch []byte) error {
 	text := report.Text(p.manifest, report.Evidence{
 		Good:  report.Output{Stdout: p.good.Result.Stdout, Stderr: p.good.Result.Stderr, Syslog: p.good.Result.Syslog},
 		Bad:   report.Output{Stdout: p.bad.Result.Stdout, Stderr: p.bad.Result.Stderr, Syslog: p.bad.Result.Syslog},
-		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, Known: known, Range: answer.Range, Next: answer.Next(),
+		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, Known: known, Sure: answer.Sure(), Range: answer.Range, Next: answer.Next(),
 	})
 	if p.found.Log != "" {
 		p.files = append(p.files, bundle.File{Name: "bisect/bisect.log", Data: []byte(p.found.Log)})

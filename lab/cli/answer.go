@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"math"
 	"strings"
 
 	"lab/kernel"
@@ -39,7 +38,9 @@ func answer(b lab.Bisection) string {
 	default:
 		fmt.Fprintf(&s, "no answer: %s\n", b.Unclear)
 	}
-	s.WriteString(sureness(b))
+	if sure := b.Sure(); sure != "" {
+		fmt.Fprintln(&s, sure)
+	}
 	booted, inferred, audited := 0, 0, 0
 	for _, t := range b.Tested {
 		if t.Boot > 0 {
@@ -66,22 +67,6 @@ func answer(b lab.Bisection) string {
 	}
 	fmt.Fprintf(&s, "%d tests, %d boots, %d %ss in the range; state in %s\n", len(b.Tested), booted, b.Range, what, b.Dir)
 	return s.String()
-}
-
-// sureness says how sure the answer is, and by which runs.
-func sureness(b lab.Bisection) string {
-	if b.Culprit == nil || b.Rate == nil || len(b.Runs) == 0 {
-		return ""
-	}
-	runs := fmt.Sprintf("it failed %d of %d runs", b.Runs[0].Bad, b.Runs[0].Bad+b.Runs[0].Good)
-	for _, parent := range b.Runs[1:] {
-		runs += fmt.Sprintf(", %s %d of %d", parent.Commit.Title, parent.Bad, parent.Bad+parent.Good)
-	}
-	rate := ""
-	if b.Runs[0].Good > 0 || b.Rate.Mean < .9 {
-		rate = fmt.Sprintf("; a bad one fails %.0f%% of its runs (%.0f%% to %.0f%%)", 100*b.Rate.Mean, 100*b.Rate.Low, 100*b.Rate.High)
-	}
-	return fmt.Sprintf("confidence %.1f%%: %s%s\n", math.Floor(1000*b.Confidence)/10, runs, rate)
 }
 
 // imageAnswer tells the first bad image, or layer.

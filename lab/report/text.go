@@ -20,6 +20,7 @@ type Evidence struct {
 	Inferred  int      // those of them that were not built, because they change nothing that is compiled
 	Next      []string // of ready-made kernels: where to look on
 	Known     []string // why commits that were skipped do not build, where that is known
+	Sure      string   // how sure the answer is, in a line; may be empty
 	Range     int      // commits that could be the first bad one at the start
 }
 
@@ -97,6 +98,9 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 			p("  %d of the verdicts were inferred: the commit changes nothing that is", e.Inferred)
 			p("  compiled, and so has the kernel of one that was tested. The first bad")
 			p("  commit and its parents were built and booted.")
+		}
+		if e.Sure != "" {
+			p("  %s", e.Sure)
 		}
 		for _, line := range e.Known {
 			p("  skipped: %s", line)
