@@ -16,8 +16,8 @@ import (
 // FreeOptions say what to free of the cache. An entry goes when either of Older
 // and Keep says so, the longest unused first.
 type FreeOptions struct {
-	Older  time.Duration // kernels that were not used for so long; 0 for none of them
-	Keep   int64         // bytes of kernels to keep, when Limit is set
+	Older  time.Duration // kernels and unpacked toolchains that were not used for so long; 0 for none of them
+	Keep   int64         // bytes of them to keep, when Limit is set
 	Limit  bool
 	Trees  bool // work trees and ccache's objects too: the next build starts from nothing
 	Clones bool // the clones of repositories given by URL too: to be got again
@@ -32,7 +32,7 @@ type Freed struct {
 	Clones  []string `json:"clones,omitempty"`  // directories of clones
 	InUse   []string `json:"in_use,omitempty"`  // what would have been freed, were it not in use
 	Size    int64    `json:"size"`              // bytes
-	Kept    int64    `json:"kept"`              // bytes of kernels that are left
+	Kept    int64    `json:"kept"`              // bytes of kernels and toolchains that are left
 }
 
 // Free frees cached kernels, none of which is in use by any lab at the time, and

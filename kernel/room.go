@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,14 +84,22 @@ func (r *room) find(try func() error) error {
 		if err == nil {
 			return nil
 		}
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) && !errors.Is(err, os.ErrPermission) && !errors.Is(err, errNoNamespace) {
+		if !refused(err) {
 			return err
 		}
 		none.Tried = append(none.Tried, fmt.Sprintf("%s: %s", w, err))
 	}
 	r.way = ""
 	return &none
+}
+
+// refused tells whether it may be the way that failed, and not lab: a program that
+// ended badly, or a process that was not to be had (clone(2): EPERM, or ENOSPC and
+// EUSERS where there are to be no more user namespaces).
+func refused(err error) bool {
+	var exit *exec.ExitError
+	var start *fs.PathError
+	return errors.As(err, &exit) || errors.Is(err, errNoNamespace) || errors.As(err, &start) && start.Op == "fork/exec"
 }
 
 // Entrance tells how programs get into images on this host.

@@ -379,6 +379,13 @@ func TestEntrance(t *testing.T) {
 	if !errors.As(err, &none) || len(none.Tried) != len(ways()) || r.way != "" {
 		t.Errorf("error %v", err)
 	}
+	// No more user namespaces are to be had: not a full disk.
+	err = r.find(func() error {
+		return fmt.Errorf("run true: %w", &os.PathError{Op: "fork/exec", Path: "/proc/self/exe", Err: syscall.ENOSPC})
+	})
+	if !errors.As(err, &none) || errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("error %v", err)
+	}
 	why := errors.New("the disk is full")
 	if err := r.find(func() error { return why }); !errors.Is(err, why) {
 		t.Errorf("error %v", err)
