@@ -23,11 +23,11 @@ func begun(t *testing.T, l *Lab, o BisectOptions) *bisection {
 	if b.commits, err = b.ends(t.Context(), o, &b.result); err != nil {
 		t.Fatal(err)
 	}
-	if b.journal, err = openJournal(o.Dir); err != nil {
+	if b.journal, err = openJournal(t.Context(), o.Dir); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.journal.Close() })
-	if err := b.begin(t.Context(), "key"); err != nil {
+	if err := b.begin(t.Context(), o, "key"); err != nil {
 		t.Fatal(err)
 	}
 	b.recall()

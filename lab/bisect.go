@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -44,6 +45,11 @@ type BisectOptions struct {
 	Confidence float64
 	MaxRuns    int
 	Steady     bool
+	// Command is how the user began the bisect, and may go on with it: for the
+	// journal, which tells who looks on.
+	Command []string
+	// Ask, where it is not nil, is asked for the verdict of each trial.
+	Ask func(context.Context, Question) (Reply, error)
 }
 
 // A Bisection is the answer of Bisect. One of three shapes: Culprit set, and
@@ -99,6 +105,8 @@ type bisection struct {
 	prepared   sync.Map        // hashes of commits that were built so, and during whose test
 
 	audits     int
+	ask        func(context.Context, Question) (Reply, error)
+	foreign    int  // others' events in the journal when the search began
 	steady     bool // one run of a test is the truth
 	maxRuns    int
 	confidence float64
@@ -137,11 +145,12 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 		o.Dir = filepath.Join(l.State, "bisects", key[:16])
 	}
 	b.result.Dir = o.Dir
-	if b.journal, err = openJournal(o.Dir); err != nil {
+	if b.journal, err = openJournal(ctx, o.Dir); err != nil {
 		return Bisection{}, err
 	}
 	defer b.journal.Close()
-	if err := b.begin(ctx, key); err != nil {
+	b.commits = commits
+	if err := b.begin(ctx, o, key); err != nil {
 		return Bisection{}, err
 	}
 	if err := b.hunt(ctx, commits); err != nil {
@@ -152,24 +161,39 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 
 func newBisection(l *Lab, o BisectOptions) *bisection {
 	return &bisection{
-		Lab: l, spec: o.Spec, audits: o.Audit, start: time.Now(),
+		Lab: l, spec: o.Spec, audits: o.Audit, ask: o.Ask, start: time.Now(),
 		steady: o.Steady || o.Spec.Symptom.Kind == SymptomBuild, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
 	}
 }
 
 // hunt finds the answer among the commits of the range, with the journal open
-// and the guest made.
+// and the guest made. Where verdicts come in from elsewhere, or are taken back,
+// it begins again: what is on record is not tested again.
 func (b *bisection) hunt(ctx context.Context, commits []kernel.Commit) error {
 	b.commits = commits
 	b.recall()
-	ok, err := b.verifyEnds(ctx)
-	if err == nil && ok {
-		err = b.search(ctx)
+	for {
+		if err := b.journal.refresh(); err != nil {
+			return err
+		}
+		b.foreign = b.journal.foreign
+		ok, err := b.verifyEnds(ctx)
+		switch {
+		case err == nil && ok:
+			err = b.search(ctx)
+		case err == nil:
+			err = b.end()
+		}
+		if err == nil {
+			b.finish()
+		}
+		if !errors.Is(err, errOvertaken) {
+			return err
+		}
+		b.Progress.Say("verdicts were given or taken back meanwhile")
+		r := &b.result
+		r.Culprit, r.Parents, r.Suspects, r.Unclear, r.Runs, r.Confidence, r.Rate = nil, nil, nil, "", nil, 0, nil
 	}
-	if err == nil {
-		b.finish()
-	}
-	return err
 }
 
 // key names what is bisected, so that state is never mixed up: everything that
@@ -201,14 +225,20 @@ func (b *bisection) key() (string, error) {
 
 // begin makes the guest, once and for all commits. A bisect that goes on uses
 // the digests that it began with, whatever a tag says by now.
-func (b *bisection) begin(ctx context.Context, key string) error {
-	old := b.journal.records
+func (b *bisection) begin(ctx context.Context, o BisectOptions, key string) error {
+	old := b.journal.events
 	if len(old) > 0 {
 		if old[0].Key != key {
 			return fmt.Errorf("the bisect in %s is another one (other ends, test, image, config, compiler, picks or patches): give --dir another folder, or remove that one to begin again", b.journal.dir)
 		}
 		b.result.Images = old[0].Images
+		if b.journal.torn != "" {
+			b.Progress.Say("%s", b.journal.torn)
+		}
 		b.Progress.Say("going on with the bisect in %s: %s done before", b.journal.dir, plural(b.journal.count(), "test"))
+	}
+	if err := keepRange(b.journal.dir, b.commits); err != nil {
+		return err
 	}
 	if b.spec.needsGuest() {
 		var err error
@@ -220,7 +250,11 @@ func (b *bisection) begin(ctx context.Context, key string) error {
 	if len(old) > 0 {
 		return nil
 	}
-	return b.journal.add(record{Event: "start", Format: journalFormat, Key: key, Images: b.result.Images, OnTop: b.options.OnTop()})
+	begun, err := b.begun(o)
+	if err != nil {
+		return err
+	}
+	return b.journal.add(record{Event: eventStart, Format: journalFormat, Key: key, Images: b.result.Images, OnTop: b.options.OnTop(), Begun: begun})
 }
 
 // search narrows the range by certain verdicts until one commit, or one set of
@@ -232,6 +266,12 @@ func (b *bisection) search(ctx context.Context) error {
 	}
 	told := false
 	for n := 1; b.result.Unclear == ""; n++ {
+		if err := b.journal.refresh(); err != nil {
+			return err
+		}
+		if b.journal.foreign != b.foreign {
+			return errOvertaken
+		}
 		if c := b.confirming(); c != nil && !b.confirmed(*c) {
 			if err := b.confirm(ctx, *c); err != nil {
 				return err
@@ -242,7 +282,7 @@ func (b *bisection) search(ctx context.Context) error {
 			return err
 		}
 		b.remember()
-		_, doubt := evidence(b.journal.records, b.commits)
+		_, doubt := evidence(b.journal.records, b.commits, 1)
 		step := search.Next(b.candidates, b.marks)
 		switch {
 		case step.Conflict != nil && b.steady:
@@ -287,40 +327,15 @@ func (b *bisection) search(ctx context.Context) error {
 // recall turns the range into what the search works on, with what the journal
 // knows of it.
 func (b *bisection) recall() {
-	at := make(map[string]int, len(b.commits))
-	for i, c := range b.commits {
-		at[c.Hash] = i
-	}
-	b.candidates = make([]search.Candidate, len(b.commits))
-	for i, c := range b.commits {
-		b.candidates[i].ID = c.Hash
-		for _, p := range c.Parents {
-			if n, ok := at[p]; ok {
-				b.candidates[i].Parents = append(b.candidates[i].Parents, n)
-			}
-		}
-	}
+	b.journal.lineage = newLineage(b.commits)
+	b.journal.settle()
+	b.candidates = b.journal.lineage.candidates()
 	b.remember()
 }
 
 // remember brings the marks up to what the journal says of the commits, where
 // each verdict is taken for certain.
-func (b *bisection) remember() {
-	at := make(map[string]int, len(b.commits))
-	for i, c := range b.commits {
-		at[c.Hash] = i
-	}
-	b.marks = make([]search.Mark, len(b.commits))
-	for _, r := range b.journal.records {
-		if r.Tested == nil {
-			continue
-		}
-		if i, ok := at[r.Tested.Commit.Hash]; ok && (b.marks[i] == search.Unknown || r.Tested.Mark != Skip) {
-			b.marks[i] = searchMark(r.Tested.Mark)
-		}
-	}
-	b.marks[len(b.marks)-1] = search.Bad
-}
+func (b *bisection) remember() { b.marks = b.journal.lineage.marks(b.journal.records) }
 
 func searchMark(m Mark) search.Mark {
 	switch m {
@@ -334,27 +349,13 @@ func searchMark(m Mark) search.Mark {
 
 // finish fills in what the journal knows.
 func (b *bisection) finish() {
-	h := search.History{Bad: logged(b.result.Bad)}
-	for _, c := range b.result.Good {
-		h.Good = append(h.Good, logged(c))
-	}
 	for _, r := range b.journal.records {
-		if r.Tested == nil {
-			continue
+		if r.Tested != nil {
+			b.result.Tested = append(b.result.Tested, *r.Tested)
 		}
-		b.result.Tested = append(b.result.Tested, *r.Tested)
-		if r.Tested.Role == RoleStep {
-			h.Tested = append(h.Tested, search.Tested{Commit: logged(r.Tested.Commit), Mark: searchMark(r.Tested.Mark)})
-		}
-	}
-	if b.result.Culprit != nil {
-		h.Culprit = logged(*b.result.Culprit)
-	}
-	for _, c := range b.result.Suspects {
-		h.Suspects = append(h.Suspects, logged(c))
 	}
 	if !isPackageHash(b.result.Bad.Hash) {
-		b.result.Log = search.Log(h)
+		b.result.Log = bisectLog(b.result, b.result.Tested)
 	}
 	b.result.Elapsed = time.Since(b.start)
 }

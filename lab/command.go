@@ -114,8 +114,15 @@ func (b *bisection) command(ctx context.Context, c kernel.Commit, role string, l
 		return nil, fmt.Errorf("the command cannot be run on %s, where it should have been good: exit status %d%s", name(c), t.Result.Exit, quoted(t.Detail))
 	}
 	r.Verdict, r.End, r.Exit, r.Test = Judge(t, b.spec.Symptom), t.End, exitOf(t), t.Test
-	r.Dir, err = b.save(t, c)
-	return &r, err
+	if r.Dir, err = b.save(t, c); err != nil {
+		return nil, err
+	}
+	if again, err := b.asked(ctx, t, &r); err != nil {
+		return nil, err
+	} else if again {
+		return b.command(ctx, c, role, left)
+	}
+	return &r, nil
 }
 
 // sameTree finds an earlier test of the same files.

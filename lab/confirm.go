@@ -158,16 +158,18 @@ func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
 	return nil
 }
 
+// end records the answer, unless it is on record, or something came in from
+// elsewhere since the search began.
 func (b *bisection) end() error {
-	if n := len(b.journal.records); n > 0 && b.journal.records[n-1].Event == "end" {
+	if n := len(b.journal.events); n > 0 && b.journal.events[n-1].Event == eventEnd {
 		return nil
 	}
-	r := record{Event: "end", Unclear: b.result.Unclear}
+	r := record{Event: eventEnd, Unclear: b.result.Unclear}
 	if b.result.Culprit != nil {
 		r.Culprit = b.result.Culprit.Hash
 	}
 	for _, c := range b.result.Suspects {
 		r.Suspects = append(r.Suspects, c.Hash)
 	}
-	return b.journal.add(r)
+	return b.journal.addEnd(r, b.foreign)
 }

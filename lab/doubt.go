@@ -58,7 +58,7 @@ func (b *bisection) weighAll() weighed {
 			}
 		}
 	}
-	e, _ := evidence(b.journal.records, w.commits)
+	e, _ := evidence(b.journal.records, w.commits, certain)
 	w.Step = search.Search{Candidates: list, Confidence: b.confidence, MaxRuns: b.maxRuns}.Next(e)
 	return w
 }

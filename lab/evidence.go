@@ -15,6 +15,10 @@ type Runs struct {
 	Good   int           `json:"good"`
 }
 
+// certain is how many passes a verdict by hand weighs: a test that fails in one run
+// of a hundred passes so many in a row once in 23,000 times.
+const certain = 1000
+
 // evidence turns a bisect's tests into what the search weighs: for every commit
 // of a list, parents first, how often it failed and passed. doubt says that the
 // same bytes have done both.
@@ -23,7 +27,10 @@ type Runs struct {
 // for all of them, and must count but once. What passed says most of the
 // youngest of them, for it clears whatever that is built upon; what failed of
 // the oldest.
-func evidence(records []record, commits []kernel.Commit) (e []search.Evidence, doubt bool) {
+//
+// What somebody said by hand is certain: they are not asked again, and what they
+// called good weighs as sure of them passes.
+func evidence(records []record, commits []kernel.Commit, sure int) (e []search.Evidence, doubt bool) {
 	at := make(map[string]int, len(commits))
 	for i, c := range commits {
 		at[c.Hash] = i
@@ -63,12 +70,16 @@ func evidence(records []record, commits []kernel.Commit) (e []search.Evidence, d
 			}
 			b.youngest = max(b.youngest, i)
 		}
-		if t.Inferred != "" {
-			continue
+		if listed && t.ByHand {
+			e[i].Skip = true
 		}
-		if t.Mark == Bad {
+		switch {
+		case t.Inferred != "":
+		case t.Mark == Bad:
 			b.Bad++
-		} else {
+		case t.ByHand:
+			b.Good += sure
+		default:
 			b.Good++
 		}
 	}
@@ -87,6 +98,6 @@ func (t *Tested) bytes() string { return t.Kernel + " " + t.Modules + " " + t.Im
 
 // runsOf counts the runs of a commit's bytes.
 func runsOf(records []record, c kernel.Commit) Runs {
-	e, _ := evidence(records, []kernel.Commit{c})
+	e, _ := evidence(records, []kernel.Commit{c}, 1)
 	return Runs{Commit: c, Bad: e[0].Bad, Good: e[0].Good}
 }

@@ -16,7 +16,7 @@ func verdictOf(hash, role string) record {
 
 func TestJournalGoesOnAfterATornLine(t *testing.T) {
 	dir := t.TempDir()
-	j, err := openJournal(dir)
+	j, err := openJournal(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestJournalGoesOnAfterATornLine(t *testing.T) {
 		if err := os.WriteFile(name, whole[:len(whole)-cut], 0o644); err != nil {
 			t.Fatal(err)
 		}
-		j, err := openJournal(dir)
+		j, err := openJournal(t.Context(), dir)
 		if err != nil {
 			t.Fatalf("cut %d bytes: %v", cut, err)
 		}
@@ -54,7 +54,7 @@ func TestJournalGoesOnAfterATornLine(t *testing.T) {
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := openJournal(dir); err != nil || again.count() != 2 {
+		if again, err := openJournal(t.Context(), dir); err != nil || again.count() != 2 {
 			t.Fatalf("cut %d bytes, then added: %v", cut, err)
 		} else if err := again.Close(); err != nil {
 			t.Fatal(err)
@@ -84,7 +84,7 @@ func TestJournalRefuses(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "journal.jsonl"), []byte(c.content), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openJournal(dir); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
+		if _, err := openJournal(t.Context(), dir); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: error %v does not name %s and %q", name, err, dir, c.want)
 		}
 		if data, _ := os.ReadFile(filepath.Join(dir, "journal.jsonl")); string(data) != c.content {
@@ -95,12 +95,12 @@ func TestJournalRefuses(t *testing.T) {
 
 func TestJournalIsLocked(t *testing.T) {
 	dir := t.TempDir()
-	j, err := openJournal(dir)
+	j, err := openJournal(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer j.Close()
-	if _, err := openJournal(dir); err == nil || !strings.Contains(err.Error(), "another lab") {
+	if _, err := openJournal(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "another lab") {
 		t.Errorf("second open: %v", err)
 	}
 }

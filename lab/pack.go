@@ -284,6 +284,9 @@ func (p *pack) run(role, commit string) (Trial, error) {
 			tested = t
 		}
 	}
+	if tested.Role == "" && slices.ContainsFunc(p.found.Tested, func(t Tested) bool { return t.Role == RoleHand && t.Commit.Hash == commit }) {
+		return Trial{}, fmt.Errorf("%s was said by hand to be what it is, so there is no run of it to show: take that back with lab bisect undo, and let it be tested", short(commit))
+	}
 	if tested.Dir == "" {
 		return Trial{}, fmt.Errorf("no run of %s is on record", short(commit))
 	}
@@ -342,8 +345,11 @@ func (p *pack) tell(patch []byte) error {
 		return fmt.Errorf("encode result: %w", err)
 	}
 	var journal bytes.Buffer
-	inferred := 0
+	inferred, hand := 0, 0
 	for _, t := range answer.Tested {
+		if t.ByHand {
+			hand++
+		}
 		if t.Unbuilt {
 			inferred++
 		}
@@ -361,7 +367,7 @@ func (p *pack) tell(patch []byte) error {
 	text := report.Text(p.manifest, report.Evidence{
 		Good:  report.Output{Stdout: p.good.Result.Stdout, Stderr: p.good.Result.Stderr, Syslog: p.good.Result.Syslog},
 		Bad:   report.Output{Stdout: p.bad.Result.Stdout, Stderr: p.bad.Result.Stderr, Syslog: p.bad.Result.Syslog},
-		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, Known: known, Sure: answer.Sure(), Range: answer.Range, Next: answer.Next(),
+		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, ByHand: hand, Known: known, Sure: answer.Sure(), Range: answer.Range, Next: answer.Next(),
 	})
 	if p.found.Log != "" {
 		p.files = append(p.files, bundle.File{Name: "bisect/bisect.log", Data: []byte(p.found.Log)})

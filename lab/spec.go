@@ -141,4 +141,6 @@ func (s *Spec) Validate() error {
 }
 
 // needsGuest reports whether the hunt goes beyond the build.
-func (s *Spec) needsGuest() bool { return s.Symptom.Kind != SymptomBuild && s.Command == nil }
+func (s *Spec) needsGuest() bool {
+	return s.Symptom.Kind != SymptomBuild && s.Symptom.Kind != SymptomAsk && s.Command == nil
+}

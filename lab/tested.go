@@ -17,6 +17,7 @@ const (
 	RoleConfirm = "confirm" // the answer and its parents, tested again
 	RoleAgain   = "again"   // of a test that fails at times: run once more
 	RoleAudit   = "audit"   // inferred before, and now built and booted
+	RoleHand    = "hand"    // not tested: somebody gave the verdict
 )
 
 // Tested is one commit's test in a bisect.
@@ -24,8 +25,11 @@ type Tested struct {
 	Commit kernel.Commit `json:"commit"`
 	Role   string        `json:"role"`
 	Verdict
-	End  End `json:"end"`
-	Exit int `json:"exit"` // the test's exit status, when End is test
+	// ByHand is a verdict that somebody gave: of a trial that they were asked
+	// about, or, where the role is RoleHand, without one.
+	ByHand bool `json:"by_hand,omitempty"`
+	End    End  `json:"end"`
+	Exit   int  `json:"exit"` // the test's exit status, when End is test
 	// Inferred names the commit whose kernel has the same bytes and whose
 	// verdict was taken over; empty where this one was tested itself.
 	Inferred string `json:"inferred,omitempty"`
@@ -56,8 +60,11 @@ type Tested struct {
 // bytes, or by a trial. It is in the journal before anybody acts on it.
 func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left int) (Tested, error) {
 	if t := b.journal.tested(c.Hash, role); t != nil && role != RoleAgain {
-		b.Progress.Say("  %s, as tested before: %s", t.Mark, t.Reason)
+		b.Progress.Say("  %s, as %s before: %s", t.Mark, told(*t), t.Reason)
 		return *t, nil
+	}
+	if err := b.journal.hold(c.Hash); err != nil {
+		return Tested{}, err
 	}
 	if role == RoleStep && b.tree != nil {
 		if r, err := b.infer(ctx, c, left); err != nil || r != nil {
@@ -106,13 +113,18 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 		if r.Dir, err = b.save(t, c); err != nil {
 			return Tested{}, err
 		}
+		if again, err := b.asked(ctx, t, &r); err != nil {
+			return Tested{}, err
+		} else if again {
+			return b.test(ctx, c, role, left)
+		}
 	}
 	return b.record(&r, nil)
 }
 
 // save keeps a trial, and says where below the bisect's folder.
 func (b *bisection) save(t Trial, c kernel.Commit) (string, error) {
-	dir := filepath.Join("trials", fmt.Sprintf("%03d-%s", len(b.journal.records), short(c.Hash)))
+	dir := b.journal.trialDir(c)
 	return dir, t.Save(filepath.Join(b.journal.dir, dir))
 }
 

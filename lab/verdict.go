@@ -30,6 +30,7 @@ const (
 	SymptomBuild = "build" // the kernel does not build
 	SymptomBoot  = "boot"  // the kernel does not reach userspace
 	SymptomCrash = "crash" // the kernel dies while the test runs
+	SymptomAsk   = "ask"   // whoever is asked says so: lab only builds
 )
 
 // A Symptom says which kind of failure is hunted for. The zero value hunts a
@@ -48,7 +49,7 @@ type Symptom struct {
 // Validate names the field that cannot be used.
 func (s Symptom) Validate() error {
 	switch s.Kind {
-	case "", SymptomTest, SymptomBuild, SymptomBoot, SymptomCrash:
+	case "", SymptomTest, SymptomBuild, SymptomBoot, SymptomCrash, SymptomAsk:
 	default:
 		return fmt.Errorf("symptom %q is not one of build, boot, crash, test", s.Kind)
 	}
@@ -57,7 +58,7 @@ func (s Symptom) Validate() error {
 			return fmt.Errorf("parse %s: %w", name, err)
 		}
 	}
-	if (s.GoodMatch != "" || s.BadMatch != "") && (s.Kind == SymptomBuild || s.Kind == SymptomBoot) {
+	if (s.GoodMatch != "" || s.BadMatch != "") && (s.Kind == SymptomBuild || s.Kind == SymptomBoot || s.Kind == SymptomAsk) {
 		return fmt.Errorf("good-match and bad-match judge a test or a crash, not symptom %q", s.Kind)
 	}
 	return nil
@@ -77,6 +78,8 @@ func Judge(t Trial, s Symptom) Verdict {
 		return judgeBuild(t)
 	case SymptomBoot:
 		return judgeBoot(t)
+	case SymptomAsk:
+		return unjudged(t)
 	}
 	switch t.End {
 	case EndBuild, EndBuilt, EndBoot, EndSetup:

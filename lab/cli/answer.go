@@ -21,10 +21,8 @@ func answer(b lab.Bisection) string {
 		c := b.Culprit
 		fmt.Fprintf(&s, "%s is the first bad commit\n", c.Hash)
 		fmt.Fprintf(&s, "  %s\n  %s, %s\n", c.Title, c.Author, c.Date.UTC().Format("2006-01-02"))
-		for _, t := range b.Tested {
-			if t.Role == lab.RoleConfirm {
-				fmt.Fprintf(&s, "  %s %s: %s\n", t.Commit.Hash[:12], t.Mark, t.Reason)
-			}
+		for _, t := range b.Evidence() {
+			fmt.Fprintf(&s, "  %s %s: %s\n", t.Commit.Hash[:12], t.Mark, t.Reason)
 		}
 	case len(b.Suspects) > 0:
 		fmt.Fprintf(&s, "%s:\n", b.Unclear)
@@ -41,8 +39,14 @@ func answer(b lab.Bisection) string {
 	if sure := b.Sure(); sure != "" {
 		fmt.Fprintln(&s, sure)
 	}
-	booted, inferred, audited := 0, 0, 0
+	booted, inferred, audited, said, hand := 0, 0, 0, 0, 0
 	for _, t := range b.Tested {
+		if t.ByHand {
+			hand++
+		}
+		if t.Role == lab.RoleHand {
+			said++
+		}
 		if t.Boot > 0 {
 			booted++
 		}
@@ -61,11 +65,14 @@ func answer(b lab.Bisection) string {
 		s.WriteString("\n")
 	}
 	onTopCount(&s, b.Tested)
+	if hand > 0 {
+		fmt.Fprintf(&s, "given by hand: %s\n", plural(hand, "verdict"))
+	}
 	if b.Command != "" {
 		commandCount(&s, b)
 		return s.String()
 	}
-	fmt.Fprintf(&s, "%d tests, %d boots, %d %ss in the range; state in %s\n", len(b.Tested), booted, b.Range, what, b.Dir)
+	fmt.Fprintf(&s, "%d tests, %d boots, %d %ss in the range; state in %s\n", len(b.Tested)-said, booted, b.Range, what, b.Dir)
 	return s.String()
 }
 
@@ -136,10 +143,8 @@ func packageAnswer(s *strings.Builder, b lab.Bisection) {
 			fmt.Fprintf(s, "  %s: %s, Linux %s, %s\n             %s\n", p.label, p.Package, p.Release, p.Reference, p.Digest)
 		}
 	}
-	for _, t := range b.Tested {
-		if t.Role == lab.RoleConfirm {
-			fmt.Fprintf(s, "  %s %s: %s\n", t.Commit.Title, t.Mark, t.Reason)
-		}
+	for _, t := range b.Evidence() {
+		fmt.Fprintf(s, "  %s %s: %s\n", t.Commit.Title, t.Mark, t.Reason)
 	}
 	fmt.Fprintf(s, "what to do next:\n")
 	for _, line := range b.Next() {

@@ -87,7 +87,49 @@ Begin with:  lab doctor            what this machine has and lacks
 	for _, c := range app.Commands {
 		closeTraps(c)
 	}
+	hideBehindDashes(app, args)
 	return app
+}
+
+// hideBehindDashes takes the subcommands from a command whose first argument
+// stands behind "--". That is what it is to run: urfave would take the program
+// "log" for the subcommand.
+func hideBehindDashes(app *cli.App, args []string) {
+	rest, dashed := firstArgument(app.Flags, args[min(1, len(args)):])
+	if len(rest) == 0 || dashed {
+		return
+	}
+	if c := app.Command(rest[0]); c != nil {
+		if _, dashed := firstArgument(c.Flags, rest[1:]); dashed {
+			c.Subcommands, c.HideHelpCommand = nil, true
+		}
+	}
+}
+
+// firstArgument finds the first argument that is no flag, nor the value of one,
+// and whether it stands behind "--".
+func firstArgument(flags []cli.Flag, args []string) (rest []string, dashed bool) {
+	takesValue := map[string]bool{}
+	for _, f := range flags {
+		if _, isBool := f.(*cli.BoolFlag); !isBool {
+			for _, name := range f.Names() {
+				takesValue[name] = true
+			}
+		}
+	}
+	for len(args) > 0 {
+		switch a := args[0]; {
+		case a == "--":
+			return args[1:], true
+		case a == "-" || !strings.HasPrefix(a, "-"):
+			return args, false
+		case takesValue[strings.TrimLeft(a, "-")]:
+			args = args[min(2, len(args)):]
+		default:
+			args = args[1:]
+		}
+	}
+	return nil, false
 }
 
 // closeTraps shuts urfave's traps for a command and its subcommands: usage errors
@@ -99,11 +141,20 @@ func closeTraps(c *cli.Command) {
 		c.Before = rejectFlags
 		return
 	}
-	c.Action = func(ctx *cli.Context) error {
-		if ctx.Args().Present() {
-			return usagef("unknown command \"%s %s\"", c.Name, ctx.Args().First())
+	if action := c.Action; action != nil { // it is a command itself, too
+		c.Action = func(ctx *cli.Context) error {
+			if err := rejectFlags(ctx); err != nil {
+				return err
+			}
+			return action(ctx)
 		}
-		return cli.ShowSubcommandHelp(ctx)
+	} else {
+		c.Action = func(ctx *cli.Context) error {
+			if ctx.Args().Present() {
+				return usagef("unknown command \"%s %s\"", c.Name, ctx.Args().First())
+			}
+			return cli.ShowSubcommandHelp(ctx)
+		}
 	}
 	for _, sub := range c.Subcommands {
 		closeTraps(sub)

@@ -14,7 +14,7 @@ func bisectCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "bisect",
 		Usage:     "find the first bad commit, or the first bad of ready-made kernels",
-		ArgsUsage: "-- COMMAND [ARG...]",
+		UsageText: "lab bisect [options] -- COMMAND [ARG...]\n   lab bisect status|visualize|log|good|bad|skip|undo [options]",
 		Description: `Checks first that the good end is good and the bad end is bad, then tests the
 commits that halve what is left, skipping those that do not build or boot, until
 one commit remains; tests it and its parents once more; and writes a bundle with
@@ -63,7 +63,12 @@ run again. LAB_COMMIT is the commit's hash. There is no kernel, no image, no QEM
 and no bundle.
 
 The state is kept in --dir, one line an event. Stopped at any instant, the same
-command goes on where it was.
+command goes on where it was. From another terminal, or after it was stopped, the
+commands below tell where it stands, give verdicts by hand and take verdicts back.
+
+With --prompt lab asks for the verdict of each trial, and suggests what the test says.
+Without an image nothing is booted by lab: it builds the kernel, names its file, and
+asks what you saw of it on your own machine.
 
 EXAMPLES
    lab bisect --repo ~/linux --good v6.1.150 --bad v6.1.153 --config container \
@@ -73,7 +78,9 @@ EXAMPLES
    lab bisect --images app:1..app:20 --kernel bzImage -- /test
    lab bisect --layers app:20 --kernel bzImage --good 3 -- /test
    lab bisect --good v1.0 --bad HEAD --run 'make && ./test'
-   lab bisect --good v1.0 --timeout 10m --bad-match 'segfault' --run -- make check`,
+   lab bisect --good v1.0 --timeout 10m --bad-match 'segfault' --run -- make check
+   lab bisect --repo ~/linux --good v6.1.150 --bad v6.1.153 --config host --prompt
+   lab bisect status`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringSliceFlag{Name: "good", Usage: "`REV` does not show the symptom; may be repeated", Category: catKernel},
 			&cli.StringFlag{Name: "bad", Usage: "`REV` shows the symptom", DefaultText: "HEAD; of --kernels the last", Category: catKernel},
@@ -88,6 +95,7 @@ EXAMPLES
 			&cli.Float64Flag{Name: "confidence", Usage: "repeat runs of a test that fails at times until the answer has the `PROBABILITY`", Value: .95, Category: catVerdict},
 			&cli.IntFlag{Name: "max-runs", Usage: "run no kernel more than `N` times", DefaultText: "100, and the bad end 20 times until it fails", Category: catVerdict},
 			&cli.BoolFlag{Name: "steady", Usage: "the test is never wrong: one run of a kernel decides", Category: catVerdict},
+			&cli.BoolFlag{Name: "prompt", Usage: "ask on the terminal for each verdict", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
 			jsonFlag(),
 		}, runFlags(), kernelFlags(), testFlags()),
@@ -104,6 +112,8 @@ EXAMPLES
 				}
 			case c.Bool("no-checkout"):
 				return usagef("--no-checkout goes with --run")
+			case c.Bool("prompt") && len(s.Images) == 0 && !c.IsSet("symptom") && !c.IsSet("images") && !c.IsSet("layers"):
+				s.Symptom.Kind = lab.SymptomAsk
 			}
 			o := lab.BisectOptions{
 				Spec: s, Good: c.StringSlice("good"), Bad: c.String("bad"), Kernels: c.StringSlice("kernels"),
@@ -117,14 +127,23 @@ EXAMPLES
 			if o.MaxRuns < 0 {
 				return usagef("--max-runs %d: there cannot be fewer than none", o.MaxRuns)
 			}
+			o.Command, _ = c.App.Metadata[rawArgs].([]string)
 			if err := checkCandidates(c, &o); err != nil {
 				return err
 			}
 			if err := check(&o.Spec); err != nil {
 				return err
 			}
+			if c.Bool("prompt") {
+				p, err := newPrompter(theLab(c), c.App.ErrWriter)
+				if err != nil {
+					return err
+				}
+				o.Ask = p.ask
+			}
 			return runBisect(c, o, c.String("bundle"))
 		},
+		Subcommands: stateCommands(),
 	}
 }
 
@@ -138,6 +157,14 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 	for _, name := range []string{"kernel", "commit"} {
 		if c.IsSet(name) {
 			return usagef("--%s goes with --images and --layers, where the kernel stays; for several: --kernels REF, or --repo DIR", name)
+		}
+	}
+	if s.Symptom.Kind == lab.SymptomAsk {
+		switch {
+		case c.String("bundle") != "":
+			return usagef("--bundle needs a test that lab runs: name an image with --image")
+		case len(s.Test.Command) > 0:
+			return usagef("a command to run needs a container: name an image with --image")
 		}
 	}
 	if len(o.Kernels) > 0 {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"lab/lab"
 )
 
 // Exit codes. git bisect run reads 0 as good, 125 as skip, 1 to 127 as bad,
@@ -68,6 +70,8 @@ func code(ctx context.Context, err error) (int, string) {
 		return int(o), ""
 	case errors.As(err, &u):
 		return ExitUsage, u.text
+	case errors.Is(err, lab.ErrStopped):
+		return 128 + int(syscall.SIGINT), err.Error()
 	case strings.HasPrefix(err.Error(), "No help topic for"): // urfave's, which has no type of its own
 		return ExitUsage, err.Error()
 	case errors.As(err, &stop), errors.As(context.Cause(ctx), &stop):

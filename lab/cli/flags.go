@@ -204,6 +204,9 @@ func spec(c *cli.Context) (lab.Spec, error) {
 	s.Test = containerTest(c, command)
 	s.Test.Epoch = clock
 	s.Symptom = lab.Symptom{Kind: c.String("symptom"), GoodMatch: c.String("good-match"), BadMatch: c.String("bad-match")}
+	if s.Symptom.Kind == lab.SymptomAsk && !c.Bool("prompt") {
+		return lab.Spec{}, usagef("--symptom ask goes with lab bisect --prompt")
+	}
 	s.Machine = lab.MachineSpec{
 		QEMU: c.String("qemu"), Accel: c.String("accel"), Memory: c.Int("memory"), CPUs: c.Int("cpus"),
 		Cmdline: c.String("cmdline"), BootTimeout: c.Duration("boot-timeout"),

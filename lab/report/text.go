@@ -16,8 +16,9 @@ type Evidence struct {
 	Good, Bad Output
 	Patch     []byte   // git show of the culprit
 	Log       string   // git bisect log
-	Tests     int      // commits tested
+	Tests     int      // commits tested, or said by hand to be good, bad or skipped
 	Inferred  int      // those of them that were not built, because they change nothing that is compiled
+	ByHand    int      // verdicts that somebody gave
 	Next      []string // of ready-made kernels: where to look on
 	Known     []string // why commits that were skipped do not build, where that is known
 	Sure      string   // how sure the answer is, in a line; may be empty
@@ -104,6 +105,9 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 		}
 		for _, line := range e.Known {
 			p("  skipped: %s", line)
+		}
+		if e.ByHand > 0 {
+			p("  %d of the verdicts were given by hand: see bisect/tested.jsonl.", e.ByHand)
 		}
 		indent(&b, []byte(e.Log), 200)
 		p("")

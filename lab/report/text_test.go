@@ -39,7 +39,7 @@ func example() (bundle.Manifest, Evidence) {
 		Good:  Output{Stdout: []byte("OKAY\n")},
 		Bad:   Output{Stderr: []byte("su: System error\n"), Syslog: []byte("<86>su: PAM audit_log_acct_message() failed\x1b[31m: Operation not permitted\n")},
 		Patch: []byte("diff --git a/kernel/audit.c b/kernel/audit.c\n+\treturn 0;\n"),
-		Log:   "git bisect start\n", Tests: 9, Inferred: 2, Sure: "confidence 98.1%: it failed 2 of 2 runs, its parent 0 of 3", Range: 24,
+		Log:   "git bisect start\n", Tests: 9, Inferred: 2, ByHand: 1, Sure: "confidence 98.1%: it failed 2 of 2 runs, its parent 0 of 3", Range: 24,
 	}
 }
 
