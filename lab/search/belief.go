@@ -19,17 +19,23 @@ type Rate struct {
 	Low, High float64 // it is between these with a probability of 95 %
 }
 
-// The rates at which a bad kernel may fail its test. They lie closer where a
-// step of the same size matters more.
-var rates = []float64{1, .98, .95, .9, .8, .7, .6, .5, .4, .3, .25, .2, .15, .12, .1, .08, .065, .05, .04, .03, .02, .01}
+// The rates at which a bad kernel may fail its test, and how likely each is
+// before any run, measured by the others. They lie closer where a step of the
+// same size matters more.
+//
+// Both the rates' weights and always were chosen by simulation, so that whatever
+// the rate is, the right commit is found as often as the confidence says, with
+// few runs: the answers of any search that runs nothing twice fit a test that
+// never errs, and with a bad kernel that fails half its runs they are wrong all
+// the same. A rate just below 1 is hardly told from 1, and errs hardly more.
+var rates = []struct{ rate, weight float64 }{
+	{1, 0}, // its probability is always
+	{.98, .001}, {.95, .01}, {.9, .04}, {.8, .2}, {.7, .5}, {.6, .75}, {.5, 1}, {.4, 1}, {.3, .95}, {.25, .9},
+	{.2, .85}, {.15, .8}, {.12, .75}, {.1, .7}, {.08, .65}, {.065, .6}, {.05, .55}, {.04, .5}, {.03, .45}, {.02, .4}, {.01, .3},
+}
 
 // always is the probability, before any run, that a bad kernel fails every run.
-// The rest is spread over the other rates as the entropy of a run is, most where
-// runs are least to be relied on. It was chosen by simulation: with more of it,
-// or an even spread, too many searches end with the wrong commit where the rate
-// is about one half, for the answers of any search that never repeats a run fit
-// a test that never errs; with less, a test that never errs is repeated more.
-const always = .4
+const always = .25
 
 // margin is how much less probable an error must be than what is asked for: the
 // probability of an answer is an average over all rates, and that for the rate
@@ -164,15 +170,8 @@ func (b *belief) weigh(of []Evidence, masses []float64, all Evidence) {
 		prior, bad, pass, fail, ok float64 // logarithms
 	}
 	var grid []point
-	spread := 0.0
-	for _, p := range rates {
-		spread += entropy(p)
-	}
-	for i, p := range rates {
-		prior := (1 - always) * entropy(p) / spread
-		if i == 0 {
-			prior = always
-		}
+	for i, prior := range ratePriors() {
+		p := rates[i].rate
 		for _, e := range falseRates {
 			if e.rate < p {
 				grid = append(grid, point{i, p, e.rate, math.Log(prior * e.prior), math.Log(p), math.Log1p(-p), math.Log(e.rate), math.Log1p(-e.rate)})
@@ -215,12 +214,13 @@ func (b *belief) weigh(of []Evidence, masses []float64, all Evidence) {
 		b.each[i] /= whole
 	}
 	// The mean rate, and what is between the 40th part at either side.
-	for i, p := range rates {
-		b.rate.Mean += p * byRate[i] / whole
+	for i, r := range rates {
+		b.rate.Mean += r.rate * byRate[i] / whole
 	}
 	b.rate.High = -1
 	above := 0.0
-	for i, p := range rates { // the highest first
+	for i, r := range rates { // the highest first
+		p := r.rate
 		above += byRate[i] / whole
 		if b.rate.High < 0 && above > .025 {
 			b.rate.High = p
@@ -230,6 +230,19 @@ func (b *belief) weigh(of []Evidence, masses []float64, all Evidence) {
 		}
 	}
 	b.rate.Low, b.rate.High = min(b.rate.Low, b.rate.Mean), max(b.rate.High, b.rate.Mean)
+}
+
+// ratePriors are the probabilities of the rates before any run.
+func ratePriors() []float64 {
+	sum := 0.0
+	for _, r := range rates {
+		sum += r.weight
+	}
+	priors := []float64{always}
+	for _, r := range rates[1:] {
+		priors = append(priors, (1-always)*r.weight/sum)
+	}
+	return priors
 }
 
 // of is the probability that a commit is the first bad one.

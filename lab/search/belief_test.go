@@ -11,10 +11,6 @@ import (
 // slowBelief is Bayes' rule as it is written down: for every commit, every pair
 // of rates and every run.
 func slowBelief(c []Candidate, e []Evidence) (posterior, told []float64) {
-	spread := 0.0
-	for _, p := range rates {
-		spread += entropy(p)
-	}
 	n := len(c)
 	posterior, told = make([]float64, n), make([]float64, n)
 	failRate := make([][]float64, n) // of each candidate, given the first bad commit
@@ -25,15 +21,13 @@ func slowBelief(c []Candidate, e []Evidence) (posterior, told []float64) {
 		if answer[n-1] != Bad {
 			continue
 		}
-		for k, p := range rates {
+		for k, prior := range ratePriors() {
+			p := rates[k].rate
 			for _, f := range falseRates {
 				if f.rate >= p {
 					continue
 				}
-				l := f.prior * (1 - always) * entropy(p) / spread
-				if k == 0 {
-					l = f.prior * always
-				}
+				l := f.prior * prior
 				if c[culprit].Inert {
 					l *= inertPrior
 				}
@@ -164,11 +158,15 @@ func TestSearchNext(t *testing.T) {
 		{"a skipped commit is no answer", Search{Candidates: line(4)}, []Evidence{{Good: 12}, {Skip: true}, {Bad: 6}, {Bad: 6}},
 			Step{Test: -1, Culprit: -1, Suspects: []int{1, 2}}, "no run that is left tells these apart: the first bad commit is one of 2"},
 		{"all runs are used up", Search{Candidates: line(3), MaxTotal: 4}, []Evidence{{Good: 1}, {Good: 2}, {Bad: 1}},
-			Step{Test: -1, Culprit: -1, Suspects: []int{1, 2}}, "no run that is left"},
+			Step{Test: -1, Culprit: -1, Suspects: []int{0, 1, 2}}, "no run that is left"},
+		{"just enough runs", Search{Candidates: line(3), MaxTotal: 6, Confidence: .94}, []Evidence{{Good: 1}, {Good: 3}, {Bad: 2}},
+			Step{Test: -1, Culprit: 2}, "the first bad commit with a probability of 94.3%; no run that is left would tell more"},
 		{"a good end that is bad", Search{Candidates: line(3)}, []Evidence{{Good: 1, Bad: 6}, {Bad: 4}, {Bad: 4}},
 			Step{Test: -1, Culprit: 0}, "the first bad commit with a probability of"},
 		{"what is built already", Search{Candidates: costs(9, 9, 9, 9, 9, 9, 1, 9, 9)}, nil,
 			Step{Test: 6, Culprit: -1}, "another one would tell more, but costs more; a run of it"},
+		{"exact, and both", Search{Candidates: line(3), Exact: true}, []Evidence{{Good: 1, Bad: 1}},
+			Step{Test: -1, Culprit: -1}, "c0 is both good and bad"},
 		{"one commit", Search{Candidates: line(1)}, nil,
 			Step{Test: -1, Culprit: 0}, "the first bad commit with a probability of 100%"},
 	} {

@@ -201,7 +201,7 @@ func TestFlakySearches(t *testing.T) {
 		graph    string
 		rate     float64
 		searches int
-	}{{"go-git", .9, 100}, {"spinnaker", .5, 60}, {"go-git", .2, 60}, {"storable", .05, 40}} {
+	}{{"spinnaker", .9, 60}, {"go-git", .5, 150}, {"go-git", .2, 60}, {"storable", .05, 30}} {
 		c := readGraph(t, test.graph).candidates()
 		ours, syz, repeated, times := contest(c, test.rate, test.searches)
 		t.Logf("%s, %v %%: %v", test.graph, test.rate*100, ours)
@@ -216,8 +216,10 @@ func TestFlakySearches(t *testing.T) {
 	}
 }
 
-// A test that never errs costs few runs more than one that is known not to, the
-// checks of the answer included, and hardly another kernel.
+// A test that never errs costs two runs more than one that is known not to, the
+// checks of the answer included, and hardly another kernel: without them it could
+// not be told from one that errs half the time, of which the answers would be
+// wrong. One that is known not to err takes no more runs than ever (TestAgainstGit).
 func TestSteadySearches(t *testing.T) {
 	c := readGraph(t, "go-git").candidates()
 	var ours, plain tally
@@ -235,7 +237,7 @@ func TestSteadySearches(t *testing.T) {
 	}
 	t.Logf("unknown: %v", ours)
 	t.Logf("known:   %v", plain)
-	if ours.right != ours.searches || ours.runs > plain.runs+2*ours.searches || ours.kernels > plain.kernels+ours.searches/2 {
+	if ours.right != ours.searches || 2*ours.runs > 2*plain.runs+5*ours.searches || ours.kernels > plain.kernels+ours.searches/2 {
 		t.Error("too many runs of a test that never errs")
 	}
 }

@@ -233,7 +233,8 @@ func (s Search) nextFlaky(e []Evidence, step Step) Step {
 	step.Top = b.top(5)
 	step.Confidence = step.Top[0].Probability
 	step.Left = len(b.suspects(1e-3))
-	if step.Confidence >= 1-(1-confidence)*margin {
+	wrong := (1 - confidence) * margin
+	if step.Confidence >= 1-wrong {
 		step.Culprit = step.Top[0].Index
 		step.Why = fmt.Sprintf("the first bad commit with a probability of %s; a bad kernel fails %s of its runs", percent(step.Confidence), percent(b.rate.Mean))
 		return step
@@ -247,13 +248,19 @@ func (s Search) nextFlaky(e []Evidence, step Step) Step {
 	if s.MaxTotal == 0 || total < s.MaxTotal {
 		pick = s.choose(&b, e, set)
 	}
+	if pick.index < 0 && len(set) == 1 {
+		step.Culprit = set[0]
+		step.Why = fmt.Sprintf("the first bad commit with a probability of %s; no run that is left would tell more", percent(held))
+		return step
+	}
 	if pick.index < 0 {
 		step.Suspects, step.Confidence = set, held
 		step.Why = fmt.Sprintf("no run that is left tells these apart: the first bad commit is one of %d with a probability of %s", len(set), percent(held))
 		return step
 	}
 	step.Test = pick.index
-	uncertain := b.uncertainty()
+	// Not all that is uncertain has to be known in the end.
+	uncertain := b.uncertainty() - entropy(wrong) - 2*wrong
 	step.Steps = max(0, int(math.Ceil(uncertain/max(pick.bits, 1e-3)))-1)
 	on := 0.0
 	for i, in := range ancestors(s.Candidates, pick.index) {
