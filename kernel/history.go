@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -88,27 +87,15 @@ func (t *Tree) Range(ctx context.Context, good []string, bad string) ([]Commit, 
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"--topo-order", "--reverse", end.Hash, "--not"}
+	span := Span{Bad: end.Hash}
 	for _, g := range good {
 		hash, err := t.resolve(ctx, g)
 		if err != nil {
 			return nil, err
 		}
-		args = append(args, hash)
+		span.Good = append(span.Good, hash)
 	}
-	commits, err := t.log(ctx, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list commits up to %s: %w", bad, err)
-	}
-	// Where a shallow clone is cut off, git sees a root, and every commit on
-	// the far side of it is missing from the range.
-	ends := t.shallowEnds()
-	for _, c := range commits {
-		if slices.Contains(ends, c.Hash) {
-			return nil, fmt.Errorf("list commits up to %s: %s is a shallow clone whose history ends at %.12s, inside the range: git fetch --unshallow gets the rest", bad, t.repo, c.Hash)
-		}
-	}
-	return commits, nil
+	return t.Span(ctx, span)
 }
 
 // log runs git log and parses what it prints while it prints it.

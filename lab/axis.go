@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"fmt"
 
 	"lab/kernel"
 )
@@ -19,6 +18,8 @@ type axis interface {
 	resolve(ctx context.Context, hash string) (kernel.Commit, error)
 	// identity names the candidates and their order, where the ends do not.
 	identity() []string
+	// isAside tells of a candidate that is not looked at first.
+	isAside(hash string) bool
 	// trial gets a candidate's kernel: what can be known of it without a boot.
 	trial(ctx context.Context, c kernel.Commit) (Trial, error)
 	// words puts a text that speaks of commits into the axis's own words.
@@ -48,7 +49,7 @@ func (b *bisection) openAxis(ctx context.Context, o BisectOptions) (err error) {
 	if b.tree, b.options, err = b.openTree(ctx, o.Spec); err != nil {
 		return err
 	}
-	b.axis = &history{b.Lab, b.tree, &b.options}
+	b.axis = &history{Lab: b.Lab, tree: b.tree, options: &b.options}
 	return nil
 }
 
@@ -57,53 +58,11 @@ type history struct {
 	*Lab
 	tree    *kernel.Tree
 	options *kernel.BuildOptions // the bisect's own
+	aside   map[string]bool      // commits that touch none of the paths that were asked for
+	asked   []string             // what beside the ends says which commits are looked at
 }
 
-func (h *history) ends(ctx context.Context, o BisectOptions, r *Bisection) ([]kernel.Commit, error) {
-	var err error
-	if r.Bad, err = h.tree.Resolve(ctx, o.Bad); err != nil {
-		return nil, err
-	}
-	var goods []string
-	for _, rev := range o.Good {
-		c, err := h.tree.Resolve(ctx, rev)
-		if err != nil {
-			return nil, err
-		}
-		if err := h.checkOrder(ctx, rev, c.Hash, o.Bad, r.Bad.Hash); err != nil {
-			return nil, err
-		}
-		r.Good = append(r.Good, c)
-		goods = append(goods, c.Hash)
-	}
-	commits, err := h.tree.Range(ctx, goods, r.Bad.Hash)
-	if err != nil {
-		return nil, err
-	}
-	r.Range = len(commits)
-	return commits, nil
-}
-
-// checkOrder refuses ends between which there is nothing to find.
-func (h *history) checkOrder(ctx context.Context, rev, good, badRev, bad string) error {
-	if good == bad {
-		return fmt.Errorf("good %s and bad %s are the same commit %s", rev, badRev, short(bad))
-	}
-	older, err := h.tree.IsAncestor(ctx, good, bad)
-	if err != nil || older {
-		return err
-	}
-	newer, err := h.tree.IsAncestor(ctx, bad, good)
-	if err != nil {
-		return err
-	}
-	if newer {
-		return fmt.Errorf("good %s comes after bad %s: are the two swapped?", rev, badRev)
-	}
-	return fmt.Errorf("good %s is not an ancestor of bad %s: they are on different branches; give --good a commit that both contain (git merge-base %s %s)", rev, badRev, rev, badRev)
-}
-
-func (h *history) identity() []string { return nil }
+func (h *history) identity() []string { return h.asked }
 
 func (h *history) resolve(ctx context.Context, hash string) (kernel.Commit, error) {
 	return h.tree.Resolve(ctx, hash)
@@ -112,6 +71,8 @@ func (h *history) resolve(ctx context.Context, hash string) (kernel.Commit, erro
 func (h *history) trial(ctx context.Context, c kernel.Commit) (Trial, error) {
 	return h.tryBuild(ctx, h.tree, c, *h.options)
 }
+
+func (h *history) isAside(hash string) bool { return h.aside[hash] }
 
 func (h *history) words(text string) string { return text }
 

@@ -23,6 +23,16 @@ type BisectOptions struct {
 	Spec Spec
 	Good []string // revisions without the symptom
 	Bad  string   // a revision with it
+	// AlsoBad are further revisions with it: what broke them all is in what they
+	// have in common.
+	AlsoBad []string
+	// FirstParent looks of each merge only at the branch that was merged into.
+	FirstParent bool
+	// Paths has the search look first at commits that change one of them; see
+	// kernel.Tree.Touching. The others are tested only to be sure.
+	Paths    []string
+	walked   []Tested // what findGood has tested, and the identity of the compiler by which
+	compiler []string
 	// Kernels, in the place of Spec.Kernel's tree, are references of ready-made
 	// kernels, as Lab.Packages takes them. Good and Bad then name some of them,
 	// by default the first and the last.
@@ -58,6 +68,10 @@ type BisectOptions struct {
 type Bisection struct {
 	Good     []kernel.Commit `json:"good"`
 	Bad      kernel.Commit   `json:"bad"`
+	AlsoBad  []kernel.Commit `json:"also_bad,omitempty"` // where several were given: these, and Bad is what they have in common
+	Bases    []kernel.Commit `json:"bases,omitempty"`    // those of Good that were not given: where a given one and Bad part
+	Walked   []Tested        `json:"walked,omitempty"`   // where no good one was given: the tests that found it
+	Merged   []string        `json:"merged,omitempty"`   // of a culprit that is a merge, the parents that were not looked at
 	Culprit  *kernel.Commit  `json:"culprit,omitempty"`
 	Parents  []string        `json:"parents,omitempty"` // those of the culprit that were tested good
 	Suspects []kernel.Commit `json:"suspects,omitempty"`
@@ -104,6 +118,7 @@ type bisection struct {
 	ahead      *ahead          // what is being built for later; nil for nothing
 	prepared   sync.Map        // hashes of commits that were built so, and during whose test
 
+	compiler   []string // by which result.Walked was tested
 	audits     int
 	ask        func(context.Context, Question) (Reply, error)
 	foreign    int  // others' events in the journal when the search began
@@ -120,7 +135,14 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 	if err := o.Spec.Validate(); err != nil {
 		return Bisection{}, err
 	}
+	if len(o.Good) == 0 && o.ofCommits() {
+		found, err := l.findGood(ctx, &o)
+		if err != nil || found.Unclear != "" {
+			return found, err
+		}
+	}
 	b := newBisection(l, o)
+	b.result.Walked, b.compiler = o.walked, o.compiler
 	if o.Spec.Command != nil {
 		b.result.Command = o.Spec.Command.String()
 	}
@@ -154,6 +176,9 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 		return Bisection{}, err
 	}
 	if err := b.hunt(ctx, commits); err != nil {
+		return Bisection{}, err
+	}
+	if err := b.afterwards(ctx, o); err != nil {
 		return Bisection{}, err
 	}
 	return b.result, nil
@@ -254,7 +279,10 @@ func (b *bisection) begin(ctx context.Context, o BisectOptions, key string) erro
 	if err != nil {
 		return err
 	}
-	return b.journal.add(record{Event: eventStart, Format: journalFormat, Key: key, Images: b.result.Images, OnTop: b.options.OnTop(), Begun: begun})
+	if err := b.journal.add(record{Event: eventStart, Format: journalFormat, Key: key, Images: b.result.Images, OnTop: b.options.OnTop(), Begun: begun}); err != nil {
+		return err
+	}
+	return b.takeOver()
 }
 
 // search narrows the range by certain verdicts until one commit, or one set of

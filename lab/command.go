@@ -111,7 +111,7 @@ func (b *bisection) command(ctx context.Context, c kernel.Commit, role string, l
 		return nil, err
 	}
 	if missing := t.End == EndTest && (t.Result.Exit == 126 || t.Result.Exit == 127); missing && role == RoleEnd && b.isFirst(c) {
-		return nil, fmt.Errorf("the command cannot be run on %s, where it should have been good: exit status %d%s", name(c), t.Result.Exit, quoted(t.Detail))
+		return nil, fmt.Errorf("the command cannot be run on %s, which is tested first: exit status %d%s", name(c), t.Result.Exit, quoted(t.Detail))
 	}
 	r.Verdict, r.End, r.Exit, r.Test = Judge(t, b.spec.Symptom), t.End, exitOf(t), t.Test
 	if r.Dir, err = b.save(t, c); err != nil {
@@ -141,6 +141,9 @@ func (b *bisection) sameTree(r Tested) *Tested {
 // isFirst tells whether a commit is one of the ends that are tested before all
 // else, of which it shows whether the command can be run at all.
 func (b *bisection) isFirst(c kernel.Commit) bool {
+	if len(b.result.Good) == 0 {
+		return c.Hash == b.result.Bad.Hash
+	}
 	return slices.ContainsFunc(b.result.Good, func(g kernel.Commit) bool { return g.Hash == c.Hash })
 }
 

@@ -10,9 +10,7 @@ import (
 )
 
 // verifyEnds tests that good is good and bad is bad. Where one is not, there
-// is nothing to search, and Unclear says what was seen. A bad end that passes is
-// tried again, unless the test is known to be steady: it may be one that fails
-// at times.
+// is nothing to search, and Unclear says what was seen.
 func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
 	b.Progress.Say(b.words("%d commits between %s and %s; checking both ends first"), b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
 	for i, c := range b.result.Good {
@@ -22,6 +20,12 @@ func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
 		}
 	}
 	b.queue = nil
+	return b.verifyBad(ctx)
+}
+
+// verifyBad tests the bad end. One that passes is tried again, unless the test is
+// known to be steady: it may be one that fails at times.
+func (b *bisection) verifyBad(ctx context.Context) (bool, error) {
 	if ok, err := b.verifyEnd(ctx, b.result.Bad, Bad); ok || err != nil || b.steady {
 		return ok, err
 	}
@@ -59,7 +63,7 @@ func (b *bisection) verifyEnd(ctx context.Context, c kernel.Commit, want Mark) (
 	}
 	b.result.Unclear = fmt.Sprintf("the %s end %s is not %s but %s: %s", want, name(c), want, t.Mark, t.Reason)
 	if t.Mark != Skip {
-		b.result.Unclear += "; are good and bad swapped?"
+		b.result.Unclear += b.explain(c, t.Mark)
 	}
 	return false, nil
 }

@@ -73,6 +73,8 @@ func (r *row) between(o BisectOptions, pick func(what string) (int, error), resu
 	return r.commits[last+1 : bad+1], nil
 }
 
+func (r *row) isAside(string) bool { return false }
+
 func (r *row) words(text string) string {
 	return strings.NewReplacer("commit", r.what, "parent", "predecessor").Replace(text)
 }

@@ -122,6 +122,9 @@ func (b *bisection) twin(ctx context.Context, c kernel.Commit, witnesses []*Test
 // matter may matter itself. Nothing is inferred from it: it only says where
 // tests tell most.
 func (b *bisection) weigh(ctx context.Context, candidates []search.Candidate) error {
+	for i := range candidates {
+		candidates[i].Inert = candidates[i].Inert || b.isAside(candidates[i].ID)
+	}
 	if b.tree == nil {
 		return nil
 	}
@@ -137,6 +140,7 @@ func (b *bisection) weigh(ctx context.Context, candidates []search.Candidate) er
 		if c.Inert = b.vain.inert(c.ID, by); c.Inert {
 			b.result.Inert++
 		}
+		c.Inert = c.Inert || b.isAside(c.ID)
 	}
 	if b.result.Inert != before {
 		b.Progress.Say("%d of %d commits change nothing that is compiled", b.result.Inert, len(candidates))

@@ -24,6 +24,7 @@ func answer(b lab.Bisection) string {
 		for _, t := range b.Evidence() {
 			fmt.Fprintf(&s, "  %s %s: %s\n", t.Commit.Hash[:12], t.Mark, t.Reason)
 		}
+		mergeAnswer(&s, b)
 	case len(b.Suspects) > 0:
 		fmt.Fprintf(&s, "%s:\n", b.Unclear)
 		for _, c := range b.Suspects {
@@ -67,6 +68,9 @@ func answer(b lab.Bisection) string {
 	onTopCount(&s, b.Tested)
 	if hand > 0 {
 		fmt.Fprintf(&s, "given by hand: %s\n", plural(hand, "verdict"))
+	}
+	if n := len(b.Walked); n > 0 {
+		fmt.Fprintf(&s, "a good commit to begin with was found in %d tests\n", n)
 	}
 	if b.Command != "" {
 		commandCount(&s, b)

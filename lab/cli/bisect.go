@@ -53,6 +53,11 @@ the oldest to the newest, a range FROM..TO of a registry's tags, or a quoted
 pattern of files. With --layers it is one image, to which its layers are added one
 by one. The kernel is one that is ready, --kernel, or --commit of --repo.
 
+Without --good, lab looks for a good commit to begin with: it goes back over the
+tags of releases in strides that grow, or over the history where there are none.
+Good and bad may be on different branches: then it is seen first what they part
+from. With --path the commits that change one of these paths are looked at first.
+
 With --run the candidates are the commits of any git repository, and the test is a
 command on this host, as with git bisect run: status 0 is good, 125 cannot judge,
 any other up to 127 is bad, 128 and above ends the bisect, which can go on later.
@@ -82,8 +87,8 @@ EXAMPLES
    lab bisect --repo ~/linux --good v6.1.150 --bad v6.1.153 --config host --prompt
    lab bisect status`,
 		Flags: slices.Concat([]cli.Flag{
-			&cli.StringSliceFlag{Name: "good", Usage: "`REV` does not show the symptom; may be repeated", Category: catKernel},
-			&cli.StringFlag{Name: "bad", Usage: "`REV` shows the symptom", DefaultText: "HEAD; of --kernels the last", Category: catKernel},
+			&cli.StringSliceFlag{Name: "good", Usage: "`REV` does not show the symptom; may be repeated", DefaultText: "of commits: found, going back over releases; of --kernels the first", Category: catKernel},
+			&cli.StringSliceFlag{Name: "bad", Usage: "`REV` shows the symptom; may be repeated, where one cause is looked for", DefaultText: "HEAD; of --kernels the last", Category: catKernel},
 			&cli.StringSliceFlag{Name: "kernels", Usage: "bisect the ready-made kernels that `REF` names: a file, a folder, a quoted pattern, an image or a list file; may be repeated", Category: catKernel},
 			moduleFlag(catKernel),
 			&cli.StringSliceFlag{Name: "images", Usage: "bisect the images `REF`, from the oldest to the newest: a reference, a range app:1..app:20 of tags, or a quoted pattern rootfs:build/*.tar; may be repeated", Category: catImage},
@@ -98,7 +103,7 @@ EXAMPLES
 			&cli.BoolFlag{Name: "prompt", Usage: "ask on the terminal for each verdict", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
 			jsonFlag(),
-		}, runFlags(), kernelFlags(), testFlags()),
+		}, endFlags(), runFlags(), kernelFlags(), testFlags()),
 		Action: func(c *cli.Context) error {
 			s, err := spec(c)
 			if err != nil {
@@ -116,7 +121,7 @@ EXAMPLES
 				s.Symptom.Kind = lab.SymptomAsk
 			}
 			o := lab.BisectOptions{
-				Spec: s, Good: c.StringSlice("good"), Bad: c.String("bad"), Kernels: c.StringSlice("kernels"),
+				Spec: s, Good: c.StringSlice("good"), Kernels: c.StringSlice("kernels"),
 				Images: c.StringSlice("images"), Layers: c.String("layers"),
 				Dir: c.String("dir"), Audit: c.Int("audit"),
 				Confidence: c.Float64("confidence"), MaxRuns: c.Int("max-runs"), Steady: c.Bool("steady"),
@@ -128,6 +133,9 @@ EXAMPLES
 				return usagef("--max-runs %d: there cannot be fewer than none", o.MaxRuns)
 			}
 			o.Command, _ = c.App.Metadata[rawArgs].([]string)
+			if err := setEnds(c, &o); err != nil {
+				return err
+			}
 			if err := checkCandidates(c, &o); err != nil {
 				return err
 			}
@@ -188,8 +196,6 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 		return usagef("no kernels: name a tree with --repo DIR, or ready-made ones with --kernels REF; for commits of anything else there is --run CMD")
 	case len(s.Kernel.Modules) > 0:
 		return usagef("--module goes with --kernels: name the option of %s in a file for --config", s.Kernel.Modules[0])
-	case len(o.Good) == 0:
-		return usagef("no good commit: name one with --good REV")
 	case s.Symptom.Kind == lab.SymptomBuild && c.String("bundle") != "":
 		return usagef("--bundle: a kernel that does not build leaves nothing to boot again; its log stays in --dir")
 	}

@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"lab/lab"
+)
+
+// endFlags say, of a bisect over commits, which are looked at.
+func endFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "first-parent", Usage: "look of each merge only at the branch that was merged into", Category: catKernel},
+		&cli.StringSliceFlag{Name: "path", Usage: "look first at commits that change `PATH`, named from the root of the repository; may be repeated", Category: catKernel},
+	}
+}
+
+// setEnds puts them and the bad ends into the options.
+func setEnds(c *cli.Context, o *lab.BisectOptions) error {
+	bad := c.StringSlice("bad")
+	if len(bad) > 0 {
+		o.Bad, o.AlsoBad = bad[0], bad[1:]
+	}
+	o.FirstParent, o.Paths = c.Bool("first-parent"), c.StringSlice("path")
+	if len(o.Kernels) == 0 && len(o.Images) == 0 && o.Layers == "" {
+		return nil
+	}
+	for _, name := range []string{"first-parent", "path"} {
+		if c.IsSet(name) {
+			return usagef("--%s goes with commits, which --kernels, --images and --layers have none of", name)
+		}
+	}
+	if len(o.AlsoBad) > 0 {
+		return usagef("--bad is given twice: in a row of kernels or images the first bad one is before both")
+	}
+	return nil
+}
+
+// mergeAnswer says of a merge, of which only the first parent was looked at, how
+// to go on.
+func mergeAnswer(s *strings.Builder, b lab.Bisection) {
+	if len(b.Merged) == 0 {
+		return
+	}
+	fmt.Fprintf(s, "  it is a merge; which of the commits that it brings in it was: lab bisect --good %s --bad %s, without --first-parent\n",
+		b.Culprit.Parents[0][:12], b.Culprit.Hash[:12])
+}

@@ -1,0 +1,169 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"lab/kernel"
+)
+
+// ofCommits tells whether the candidates are commits of a repository.
+func (o BisectOptions) ofCommits() bool {
+	return len(o.Kernels) == 0 && len(o.Images) == 0 && o.Layers == ""
+}
+
+func (h *history) ends(ctx context.Context, o BisectOptions, r *Bisection) ([]kernel.Commit, error) {
+	if err := h.badEnd(ctx, o, r); err != nil {
+		return nil, err
+	}
+	if err := h.goodEnds(ctx, o, r); err != nil {
+		return nil, err
+	}
+	span := kernel.Span{Bad: r.Bad.Hash, FirstParent: o.FirstParent}
+	for _, c := range r.Good {
+		span.Good = append(span.Good, c.Hash)
+	}
+	commits, err := h.tree.Span(ctx, span)
+	if err != nil {
+		return nil, err
+	}
+	r.Range = len(commits)
+	if o.FirstParent {
+		h.asked = append(h.asked, "first-parent")
+	}
+	if len(o.Paths) == 0 {
+		return commits, nil
+	}
+	h.asked = append(append(h.asked, "paths"), o.Paths...)
+	touching, err := h.tree.Touching(ctx, span, o.Paths)
+	if err != nil {
+		return nil, err
+	}
+	if len(touching) == 0 {
+		return nil, fmt.Errorf("no commit between the ends touches %s: paths are named from the root of the repository", strings.Join(o.Paths, ", "))
+	}
+	h.aside = map[string]bool{}
+	for _, c := range commits {
+		if !touching[c.Hash] {
+			h.aside[c.Hash] = true
+		}
+	}
+	h.Progress.Say("%d of %s touch %s; the others are tested only to be sure", len(touching), plural(len(commits), "commit"), strings.Join(o.Paths, ", "))
+	return commits, nil
+}
+
+// badEnd finds the bad end: what several bad commits have in common.
+func (h *history) badEnd(ctx context.Context, o BisectOptions, r *Bisection) error {
+	var err error
+	if r.Bad, err = h.tree.Resolve(ctx, o.Bad); err != nil || len(o.AlsoBad) == 0 {
+		return err
+	}
+	given := []kernel.Commit{r.Bad}
+	hashes := []string{r.Bad.Hash}
+	for _, rev := range o.AlsoBad {
+		c, err := h.tree.Resolve(ctx, rev)
+		if err != nil {
+			return err
+		}
+		given, hashes = append(given, c), append(hashes, c.Hash)
+	}
+	common, err := h.tree.MergeBases(ctx, hashes...)
+	if err != nil {
+		return err
+	}
+	if len(common) == 0 {
+		return fmt.Errorf("the bad commits have no ancestor in common: bisect one at a time")
+	}
+	if r.Bad, err = h.tree.Resolve(ctx, common[0]); err != nil {
+		return err
+	}
+	r.AlsoBad = given
+	h.Progress.Say("what %d bad commits have in common ends with %s: if one change broke them all, it is there or before", len(given), name(r.Bad))
+	return nil
+}
+
+// goodEnds finds the good ends. Where one is on another branch than the bad end,
+// the commit in which the two part is a good end too: if it is not good, what is
+// between it and the bad end is not what broke it.
+func (h *history) goodEnds(ctx context.Context, o BisectOptions, r *Bisection) error {
+	var bases []string
+	for _, rev := range o.Good {
+		c, err := h.tree.Resolve(ctx, rev)
+		if err != nil {
+			return err
+		}
+		r.Good = append(r.Good, c)
+		older, err := h.older(ctx, rev, c, o.Bad, r.Bad)
+		if err != nil {
+			return err
+		}
+		if older {
+			continue
+		}
+		part, err := h.tree.MergeBases(ctx, c.Hash, r.Bad.Hash)
+		if err != nil {
+			return err
+		}
+		if len(part) == 0 {
+			return fmt.Errorf("good %s and bad %s have no history in common", rev, name(r.Bad))
+		}
+		bases = append(bases, part...)
+	}
+	for _, hash := range bases {
+		if slices.ContainsFunc(r.Good, func(c kernel.Commit) bool { return c.Hash == hash }) {
+			continue
+		}
+		c, err := h.tree.Resolve(ctx, hash)
+		if err != nil {
+			return err
+		}
+		r.Good, r.Bases = append(r.Good, c), append(r.Bases, c)
+		h.Progress.Say("good and bad are on different branches, which part at %s: if that is good, what broke it came after", name(c))
+	}
+	return nil
+}
+
+// older tells whether a good end is behind the bad one. What has nothing to find
+// between the two is refused.
+func (h *history) older(ctx context.Context, rev string, good kernel.Commit, badRev string, bad kernel.Commit) (bool, error) {
+	if good.Hash == bad.Hash {
+		return false, fmt.Errorf("good %s and bad %s are the same commit %s", rev, badRev, short(bad.Hash))
+	}
+	older, err := h.tree.IsAncestor(ctx, good.Hash, bad.Hash)
+	if err != nil || older {
+		return older, err
+	}
+	newer, err := h.tree.IsAncestor(ctx, bad.Hash, good.Hash)
+	if err == nil && newer {
+		err = fmt.Errorf("good %s comes after bad %s: are the two swapped? Where good is what repaired it: --fix", rev, badRev)
+	}
+	return false, err
+}
+
+// explain says what it means that an end is not as it should be, and where to go
+// from there.
+func (b *bisection) explain(c kernel.Commit, is Mark) string {
+	r := &b.result
+	isBase := slices.ContainsFunc(r.Bases, func(x kernel.Commit) bool { return x.Hash == c.Hash })
+	switch {
+	case isBase && is == Bad:
+		return fmt.Sprintf("; there good and bad part, so it was broken before, and the good branch has repaired it. What repaired it: lab bisect --fix --bad %s --good %s", short(c.Hash), short(r.Good[0].Hash))
+	case len(r.AlsoBad) > 0 && c.Hash == r.Bad.Hash && is == Good:
+		return fmt.Sprintf("; it is what the %d bad commits have in common, so they do not have one cause there: bisect one at a time", len(r.AlsoBad))
+	}
+	return "; are good and bad swapped?"
+}
+
+// afterwards adds to an answer what its axis knows of it.
+func (b *bisection) afterwards(ctx context.Context, o BisectOptions) error {
+	if c := b.result.Culprit; c != nil && o.FirstParent {
+		whole, err := b.resolve(ctx, c.Hash)
+		if err != nil {
+			return err
+		}
+		b.result.Merged = whole.Parents[min(1, len(whole.Parents)):]
+	}
+	return nil
+}
