@@ -258,7 +258,9 @@ func (b *belief) of(i int) float64 {
 // the first bad commit: the mutual information between the two. Given the first
 // bad commit, the run is as uncertain as its rate of failure is; it is more
 // uncertain by what it tells.
-func (b *belief) told() []float64 {
+//
+// And it gives how likely that run is to be bad.
+func (b *belief) told() (bits, bad []float64) {
 	most := slices.Max(b.each)
 	type class struct{ each, fails, sure float64 }
 	classes := make([]class, len(b.each))
@@ -281,11 +283,12 @@ func (b *belief) told() []float64 {
 		otherSure += q * entropy(b.good[k])
 		return [2]float64{q * c.fails, q * c.sure}
 	})
-	bits := make([]float64, len(sums))
+	bits, bad = make([]float64, len(sums)), make([]float64, len(sums))
 	for i, s := range sums {
-		bits[i] = max(0, entropy((s[0]+otherwise)/whole)-(s[1]+otherSure)/whole)
+		bad[i] = (s[0] + otherwise) / whole
+		bits[i] = max(0, entropy(bad[i])-(s[1]+otherSure)/whole)
 	}
-	return bits
+	return bits, bad
 }
 
 // entropy of a coin, in bits.

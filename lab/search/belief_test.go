@@ -80,7 +80,7 @@ func TestBelief(t *testing.T) {
 				}
 			}
 			b := Search{Candidates: c}.believe(e, false)
-			told := b.told()
+			told, _ := b.told()
 			posterior, slowTold := slowBelief(c, e)
 			for i := range c {
 				if math.Abs(b.of(i)-posterior[i]) > 1e-9 || math.Abs(told[i]-slowTold[i]) > 1e-9 {

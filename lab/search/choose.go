@@ -37,7 +37,7 @@ func (s Search) choose(b *belief, e []Evidence, suspects []int) picked {
 	pick := picked{index: -1}
 	bestScore, most := 0.0, 0.0
 	dear := false // another one would tell more, but costs more
-	bits := b.told()
+	bits, _ := b.told()
 	for i, told := range bits {
 		if told == 0 || !b.exact && told < 1e-12 {
 			continue // the sums of what is not exact are off by so much
