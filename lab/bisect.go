@@ -58,6 +58,8 @@ type BisectOptions struct {
 	// Command is how the user began the bisect, and may go on with it: for the
 	// journal, which tells who looks on.
 	Command []string
+	// Replay are verdicts to begin with; nil for none.
+	Replay *Replay
 	// Ask, where it is not nil, is asked for the verdict of each trial.
 	Ask func(context.Context, Question) (Reply, error)
 }
@@ -120,6 +122,7 @@ type bisection struct {
 
 	compiler   []string // by which result.Walked was tested
 	audits     int
+	replay     *Replay
 	ask        func(context.Context, Question) (Reply, error)
 	foreign    int  // others' events in the journal when the search began
 	steady     bool // one run of a test is the truth
@@ -186,7 +189,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 
 func newBisection(l *Lab, o BisectOptions) *bisection {
 	return &bisection{
-		Lab: l, spec: o.Spec, audits: o.Audit, ask: o.Ask, start: time.Now(),
+		Lab: l, spec: o.Spec, audits: o.Audit, ask: o.Ask, replay: o.Replay, start: time.Now(),
 		steady: o.Steady || o.Spec.Symptom.Kind == SymptomBuild, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
 	}
 }
@@ -197,6 +200,9 @@ func newBisection(l *Lab, o BisectOptions) *bisection {
 func (b *bisection) hunt(ctx context.Context, commits []kernel.Commit) error {
 	b.commits = commits
 	b.recall()
+	if err := b.replayed(ctx); err != nil {
+		return err
+	}
 	for {
 		if err := b.journal.refresh(); err != nil {
 			return err
@@ -219,6 +225,20 @@ func (b *bisection) hunt(ctx context.Context, commits []kernel.Commit) error {
 		r := &b.result
 		r.Culprit, r.Parents, r.Suspects, r.Unclear, r.Runs, r.Confidence, r.Rate = nil, nil, nil, "", nil, 0, nil
 	}
+}
+
+// replayed has the journal begin with the verdicts of a log.
+func (b *bisection) replayed(ctx context.Context) error {
+	if b.replay == nil {
+		return nil
+	}
+	s := &Saved{Begun: *b.journal.events[0].Begun, journal: b.journal}
+	change, err := s.Replay(b.replay, func(rev string) (kernel.Commit, error) { return b.resolve(ctx, rev) })
+	if err == nil && len(change.Given) > 0 {
+		b.Progress.Say("%s of the bisect log count: %d of %d commits left", plural(len(change.Given), "verdict"), change.Left, change.Was)
+		b.remember()
+	}
+	return err
 }
 
 // key names what is bisected, so that state is never mixed up: everything that

@@ -44,10 +44,20 @@ type Change struct {
 
 // Mark gives commits a verdict by hand, in one event. It overrules what was
 // tested of them, and what cannot be because of it. It is refused where it
-// contradicts the ends, or what was given by hand before.
-//
-// Commits that a replayed log names but that are not in the range are left out.
+// contradicts the ends, or what was given by hand before. Of two verdicts for one
+// commit the last counts. replay is the digest of the log that they are from.
 func (s *Saved) Mark(marks []Tested, replay string) (Change, error) {
+	last := map[string]int{}
+	for i, t := range marks {
+		last[t.Commit.Hash] = i
+	}
+	kept := marks[:0:0]
+	for i, t := range marks {
+		if last[t.Commit.Hash] == i {
+			kept = append(kept, t)
+		}
+	}
+	marks = kept
 	for i := range marks {
 		marks[i].Role, marks[i].ByHand = RoleHand, true
 		if marks[i].Reason == "" {

@@ -14,7 +14,7 @@ func bisectCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "bisect",
 		Usage:     "find the first bad commit, or the first bad of ready-made kernels",
-		UsageText: "lab bisect [options] -- COMMAND [ARG...]\n   lab bisect status|visualize|log|good|bad|skip|undo [options]",
+		UsageText: "lab bisect [options] -- COMMAND [ARG...]\n   lab bisect status|visualize|log|good|bad|skip|undo|replay [options]",
 		Description: `Checks first that the good end is good and the bad end is bad, then tests the
 commits that halve what is left, skipping those that do not build or boot, until
 one commit remains; tests it and its parents once more; and writes a bundle with
@@ -85,6 +85,7 @@ EXAMPLES
    lab bisect --good v1.0 --bad HEAD --run 'make && ./test'
    lab bisect --good v1.0 --timeout 10m --bad-match 'segfault' --run -- make check
    lab bisect --repo ~/linux --good v6.1.150 --bad v6.1.153 --config host --prompt
+   lab bisect --repo ~/linux --replay bisect.log --config container --image rootfs:app.tar -- /test
    lab bisect status`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringSliceFlag{Name: "good", Usage: "`REV` does not show the symptom; may be repeated", DefaultText: "of commits: found, going back over releases; of --kernels the first", Category: catKernel},
@@ -100,6 +101,7 @@ EXAMPLES
 			&cli.Float64Flag{Name: "confidence", Usage: "repeat runs of a test that fails at times until the answer has the `PROBABILITY`", Value: .95, Category: catVerdict},
 			&cli.IntFlag{Name: "max-runs", Usage: "run no kernel more than `N` times", DefaultText: "100, and the bad end 20 times until it fails", Category: catVerdict},
 			&cli.BoolFlag{Name: "steady", Usage: "the test is never wrong: one run of a kernel decides", Category: catVerdict},
+			&cli.StringFlag{Name: "replay", Usage: "begin with the ends and the verdicts of `FILE`, which git bisect log printed; --good and --bad win", Category: catKernel},
 			&cli.BoolFlag{Name: "prompt", Usage: "ask on the terminal for each verdict", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
 			jsonFlag(),
@@ -136,6 +138,9 @@ EXAMPLES
 			if err := setEnds(c, &o); err != nil {
 				return err
 			}
+			if err := readReplay(c, &o); err != nil {
+				return err
+			}
 			if err := checkCandidates(c, &o); err != nil {
 				return err
 			}
@@ -153,6 +158,28 @@ EXAMPLES
 		},
 		Subcommands: stateCommands(),
 	}
+}
+
+// readReplay reads the log that --replay names, whose ends count where no others
+// are given.
+func readReplay(c *cli.Context, o *lab.BisectOptions) error {
+	if c.String("replay") == "" {
+		return nil
+	}
+	if len(o.Kernels)+len(o.Images) > 0 || o.Layers != "" {
+		return usagef("--replay: git has no log of what is no commit")
+	}
+	var err error
+	if o.Replay, err = replayFile(c.String("replay")); err != nil {
+		return err
+	}
+	if len(o.Good) == 0 {
+		o.Good = o.Replay.Good
+	}
+	if o.Bad == "" {
+		o.Bad = o.Replay.Bad
+	}
+	return nil
 }
 
 // checkCandidates sees to it that the flags name commits or ready-made kernels,

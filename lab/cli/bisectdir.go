@@ -26,7 +26,7 @@ func dirFlag() cli.Flag {
 func stateCommands() []*cli.Command {
 	return []*cli.Command{
 		bisectStatusCommand(), bisectVisualizeCommand(), bisectLogCommand(),
-		bisectMarkCommand(lab.Good), bisectMarkCommand(lab.Bad), bisectMarkCommand(lab.Skip), bisectUndoCommand(),
+		bisectMarkCommand(lab.Good), bisectMarkCommand(lab.Bad), bisectMarkCommand(lab.Skip), bisectUndoCommand(), bisectReplayCommand(),
 	}
 }
 

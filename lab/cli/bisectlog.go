@@ -3,10 +3,12 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"lab/kernel"
 	"lab/lab"
 )
 
@@ -43,6 +45,72 @@ EXAMPLES
 			}
 			_, err = io.WriteString(c.App.Writer, log)
 			return err
+		},
+	}
+}
+
+// maxLog is how long a bisect log may be, in bytes.
+const maxLog = 16 << 20
+
+// replayFile reads what git bisect log printed.
+func replayFile(name string) (*lab.Replay, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read bisect log: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxLog+1))
+	if err != nil {
+		return nil, fmt.Errorf("read bisect log: %w", err)
+	}
+	r, err := lab.ParseReplay(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return r, nil
+}
+
+func bisectReplayCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "replay",
+		Usage:     "take the verdicts of a git bisect log",
+		ArgsUsage: "FILE",
+		Description: `Gives the commits of a bisect the verdicts that git bisect log, or lab bisect log, printed,
+as if said by hand: they are not tested again. Commits that are not between the bisect's ends
+are left out. The same log counts once; lab bisect undo takes it back as a whole. To begin a
+bisect with the ends of a log, too: lab bisect --replay FILE.` + whichBisect + `
+
+EXAMPLE
+   git bisect log > bisect.log; lab bisect replay bisect.log`,
+		Flags: []cli.Flag{dirFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return usagef("name one file that git bisect log printed")
+			}
+			r, err := replayFile(c.Args().First())
+			if err != nil {
+				return err
+			}
+			s, err := edited(c)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			change, err := s.Replay(r, func(rev string) (kernel.Commit, error) {
+				found, err := theLab(c).Find(c.Context, s, rev)
+				if err != nil {
+					return kernel.Commit{}, err
+				}
+				return found[0], nil
+			})
+			if err != nil {
+				return err
+			}
+			if len(change.Given) == 0 {
+				theLab(c).Progress.Say("nothing new: no verdict of %s is of a commit between the ends, or they count already", c.Args().First())
+				return nil
+			}
+			return tellChange(c, s, change)
 		},
 	}
 }

@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lab/lab"
+)
+
+// killedMakefile notes in a file every kernel that is built.
+const killedMakefile = `KCONFIG_CONFIG ?= .config
+allnoconfig:
+	@echo "# Automatically generated file; DO NOT EDIT." > $(KCONFIG_CONFIG)
+bzImage:
+	@cat state >> %s
+	@if grep -q broken state; then echo "kernel/audit.c:1: error: broken" >&2; exit 1; fi
+	@mkdir -p arch/x86/boot
+	@cat header.bin state > arch/x86/boot/bzImage
+	@echo > System.map
+`
+
+// killedRepo makes a history of so many commits, which do not build from the
+// culprit on.
+func killedRepo(t *testing.T, home string, commits, culprit int) (built string) {
+	t.Helper()
+	repo := filepath.Join(home, "linux")
+	built = filepath.Join(home, "built")
+	header := make([]byte, 1024) // a bzImage's: Documentation/arch/x86/boot.rst
+	copy(header[0x1f1:], "\x01")
+	copy(header[0x1fe:], "\x55\xaa")
+	copy(header[0x202:], "HdrS\x0f\x02")
+	copy(header[0x20e:], "\x00\x01")
+	copy(header[0x211:], "\x01")
+	copy(header[0x300:], "6.1.0-small (lab@lab) #1 SMP")
+	if err := os.MkdirAll(repo, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var stream bytes.Buffer // for git fast-import
+	file := func(name string, data []byte) {
+		fmt.Fprintf(&stream, "M 644 inline %s\ndata %d\n%s\n", name, len(data), data)
+	}
+	for i := range commits {
+		fmt.Fprintf(&stream, "commit refs/heads/main\nmark :%d\ncommitter Lab Test <test@lab.invalid> %d +0000\ndata <<E\nchange %d\nE\n", i+1, 1_700_000_000+i, i)
+		if i == 0 {
+			file("Makefile", fmt.Appendf(nil, killedMakefile, built))
+			file("header.bin", header)
+		}
+		state := "fine"
+		if i >= culprit {
+			state = "broken"
+		}
+		file("state", fmt.Appendf(nil, "%s %d\n", state, i))
+	}
+	fmt.Fprintf(&stream, "reset refs/tags/good\nfrom :1\n")
+	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"fast-import", "--quiet"}} {
+		cmd := exec.Command("git", args...)
+		cmd.Dir = repo
+		if args[0] == "fast-import" {
+			cmd.Stdin = &stream
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	return built
+}
+
+var killedArgs = []string{"--quiet", "bisect", "--repo", "linux", "--good", "good", "--bad", "main", "--config", "tiny", "--symptom", "build", "--dir", "state", "--json"}
+
+// TestBisectKilled kills a bisect with SIGKILL at random instants until it gets to
+// its end between two, and wants the answer that it has when nobody does, with no
+// commit tested twice, and none built twice but the one that was being built.
+func TestBisectKilled(t *testing.T) {
+	home := t.TempDir()
+	const commits, culprit = 200, 77
+	built := killedRepo(t, home, commits, culprit)
+	random := rand.New(rand.NewPCG(5, 100))
+	kills := 0
+	var found lab.Bisection
+	for {
+		cmd := labCmd(home, killedArgs...)
+		var out, said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// The instants fall more densely than a run gets forward, and come
+		// later from time to time, so that it does.
+		most := 40 + 3*kills
+		kill := time.AfterFunc(time.Duration(1+random.IntN(most))*time.Millisecond, func() { cmd.Process.Kill() })
+		err := cmd.Wait()
+		kill.Stop()
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL {
+			kills++
+			continue
+		}
+		if err != nil {
+			t.Fatalf("after %d kills: %v\n%s", kills, err, said.String())
+		}
+		if err := json.Unmarshal(out.Bytes(), &found); err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	if found.Culprit == nil || found.Culprit.Title != fmt.Sprintf("change %d", culprit) {
+		t.Fatalf("after %d kills: %+v", kills, found)
+	}
+	plain := filepath.Join(t.TempDir(), "plain")
+	killedRepo(t, plain, commits, culprit)
+	stdout, _ := runLab(t, plain, 0, killedArgs...)
+	var want lab.Bisection
+	if err := json.Unmarshal([]byte(stdout), &want); err != nil {
+		t.Fatal(err)
+	}
+	steps := func(b lab.Bisection) (list []string) {
+		for _, r := range b.Tested {
+			list = append(list, fmt.Sprintf("%s %s: %s, %s", r.Role, r.Commit.Title, r.Mark, r.Reason))
+		}
+		return list
+	}
+	if d := cmp.Diff(steps(want), steps(found)); d != "" {
+		t.Errorf("after %d kills (-without +with):\n%s", kills, d)
+	}
+	tested := map[string]int{}
+	for _, r := range found.Tested {
+		tested[fmt.Sprint(r.Commit.Hash, r.Role == lab.RoleConfirm)]++
+	}
+	for what, n := range tested {
+		if n > 1 {
+			t.Errorf("%s was tested %d times", what, n)
+		}
+	}
+	data, err := os.ReadFile(built)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(strings.Fields(string(data))) / 2; n > len(want.Tested)+kills {
+		t.Errorf("%d builds for %d tests and %d kills", n, len(want.Tested), kills)
+	}
+	t.Logf("%d kills, %d tests, %d builds", kills, len(found.Tested), strings.Count(string(data), "\n"))
+	if kills < 5 {
+		t.Errorf("it was killed %d times only", kills)
+	}
+}
