@@ -82,7 +82,11 @@ func (l *Lab) Bisects() ([]BisectDir, error) {
 		}
 		if s, err := OpenSaved(d.Dir); err == nil {
 			d.Ended = s.ended() != nil
+			walk := len(s.Good) == 0 // the search for a good end, whose bisect is another folder
 			s.Close()
+			if walk && !d.Running {
+				continue
+			}
 		}
 		list = append(list, d)
 	}
