@@ -11,7 +11,8 @@ import (
 // graphs are the histories of real projects, as far as their shape goes: in
 // testdata/graphs a line for each commit, with its date and the numbers of its
 // parents' lines. Parents come first, the last line is built upon all others and
-// the first is older than all.
+// the first is older than all. The packs they were read from are the test data of
+// the Go module github.com/go-git/go-git-fixtures/v4, version 4.2.1.
 //
 //	git rev-list --topo-order --reverse --parents --timestamp TIP |
 //	awk '{x[$2]=NR-1; s=$1; for (i=3; i<=NF; i++) s=s" "x[$i]; print s}'

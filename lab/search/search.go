@@ -1,6 +1,9 @@
 // Package search decides which commit of a bisection to test next. It is pure:
 // it runs nothing, reads nothing and remembers nothing; the same candidates and
-// marks always give the same step.
+// evidence always give the same step.
+//
+// Next is for tests that never err, Search for those that may; Minimize searches
+// sets of differences instead of commits.
 //
 // The meaning of good, bad and skip is git's own (git-bisect(1)): everything a
 // good commit is built upon is good; the first bad commit is a bad commit or one
@@ -81,9 +84,9 @@ type Search struct {
 //
 //	Test >= 0        test that candidate
 //	Culprit >= 0     finished: that candidate is the first bad commit
-//	Suspects != nil  finished: what may still be run tells these apart no more,
-//	                 as only skipped commits are left to test among them; the
-//	                 first bad commit could be any of them
+//	Suspects != nil  finished: what may still be run does not tell these apart,
+//	                 as only skipped commits are left to test among them, or no
+//	                 run is left; the first bad commit could be any of them
 //	Conflict != nil  the evidence contradicts itself, or there are no candidates
 //
 // Candidates are named by their index; Test and Culprit are -1 when they do not
@@ -91,7 +94,7 @@ type Search struct {
 type Step struct {
 	Test     int
 	Culprit  int
-	Suspects []int // ascending; the last one is built upon no other
+	Suspects []int // ascending; of an exact search the last one is the bad commit that the others lead up to
 	Conflict []int // ascending: marks that cannot all be right; empty but not nil when there are no candidates
 
 	Left  int    // candidates that may still be the first bad commit, the bad end included
