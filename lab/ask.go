@@ -41,7 +41,7 @@ func (b *bisection) asked(ctx context.Context, t Trial, r *Tested) (again bool, 
 		return false, nil
 	}
 	q := Question{
-		Commit: r.Commit, Axis: b.words("commit"), Role: r.Role, Trial: t, Dir: r.Dir, Said: r.Verdict, Left: r.Left,
+		Commit: r.Commit, Axis: b.words("commit"), Role: r.Role, Trial: t, Dir: r.Dir, Said: Verdict{b.result.Terms.Turn(r.Mark), r.Reason}, Left: r.Left,
 		CanBack: slices.ContainsFunc(b.journal.records, func(r record) bool { return r.Tested != nil }),
 	}
 	reply, err := b.ask(ctx, q)
@@ -64,8 +64,8 @@ func (b *bisection) asked(ctx context.Context, t Trial, r *Tested) (again bool, 
 	}
 	reason := "by hand"
 	if b.spec.Symptom.Kind != SymptomAsk {
-		reason = fmt.Sprintf("by hand, where the test says %s: %s", r.Mark, r.Reason)
+		reason = fmt.Sprintf("by hand, where the test says %s: %s", b.called(r.Mark), r.Reason)
 	}
-	r.Verdict, r.ByHand = Verdict{Mark(reply), reason}, true
+	r.Verdict, r.ByHand = Verdict{b.result.Terms.Turn(Mark(reply)), reason}, true
 	return false, nil
 }

@@ -59,6 +59,7 @@ type history struct {
 	tree    *kernel.Tree
 	options *kernel.BuildOptions // the bisect's own
 	aside   map[string]bool      // commits that touch none of the paths that were asked for
+	terms   *Terms
 	asked   []string             // what beside the ends says which commits are looked at
 }
 

@@ -33,6 +33,10 @@ type BisectOptions struct {
 	Paths    []string
 	walked   []Tested // what findGood has tested, and the identity of the compiler by which
 	compiler []string
+	// Terms are the user's words for a kernel without the symptom and for one with
+	// it. With Terms.Fix, Good are revisions with the symptom and Bad one without
+	// it, of which the newest change that repaired it is in between.
+	Terms Terms
 	// Kernels, in the place of Spec.Kernel's tree, are references of ready-made
 	// kernels, as Lab.Packages takes them. Good and Bad then name some of them,
 	// by default the first and the last.
@@ -68,21 +72,24 @@ type BisectOptions struct {
 // its verdict confirmed; Suspects set, when skipped commits leave several; or
 // neither, when Unclear says why there is no answer.
 type Bisection struct {
-	Good     []kernel.Commit `json:"good"`
-	Bad      kernel.Commit   `json:"bad"`
-	AlsoBad  []kernel.Commit `json:"also_bad,omitempty"` // where several were given: these, and Bad is what they have in common
-	Bases    []kernel.Commit `json:"bases,omitempty"`    // those of Good that were not given: where a given one and Bad part
-	Walked   []Tested        `json:"walked,omitempty"`   // where no good one was given: the tests that found it
-	Merged   []string        `json:"merged,omitempty"`   // of a culprit that is a merge, the parents that were not looked at
-	Culprit  *kernel.Commit  `json:"culprit,omitempty"`
-	Parents  []string        `json:"parents,omitempty"` // those of the culprit that were tested good
-	Suspects []kernel.Commit `json:"suspects,omitempty"`
-	Unclear  string          `json:"unclear,omitempty"`
-	Axis     string          `json:"axis"`              // what each candidate is: commit, kernel, image or layer
-	Range    int             `json:"range"`             // commits between the ends
-	Inert    int             `json:"inert"`             // those of them that, as the last builds read the tree, cannot change the kernel
-	Kernels  []Package       `json:"kernels,omitempty"` // all, in order, where ready-made ones were bisected; a commit's hash is then a package's digest
-	Tested   []Tested        `json:"tested"`
+	Good        []kernel.Commit `json:"good"`
+	Bad         kernel.Commit   `json:"bad"`
+	AlsoBad     []kernel.Commit `json:"also_bad,omitempty"` // where several were given: these, and Bad is what they have in common
+	Bases       []kernel.Commit `json:"bases,omitempty"`    // those of Good that were not given: where a given one and Bad part
+	Walked      []Tested        `json:"walked,omitempty"`   // where no good one was given: the tests that found it
+	Terms       *Terms          `json:"terms,omitempty"`    // nil where good is good and bad is bad
+	FirstParent bool            `json:"first_parent,omitempty"`
+	Paths       []string        `json:"paths,omitempty"`
+	Merged      []string        `json:"merged,omitempty"` // of a culprit that is a merge, the parents that were not looked at
+	Culprit     *kernel.Commit  `json:"culprit,omitempty"`
+	Parents     []string        `json:"parents,omitempty"` // those of the culprit that were tested good
+	Suspects    []kernel.Commit `json:"suspects,omitempty"`
+	Unclear     string          `json:"unclear,omitempty"`
+	Axis        string          `json:"axis"`              // what each candidate is: commit, kernel, image or layer
+	Range       int             `json:"range"`             // commits between the ends
+	Inert       int             `json:"inert"`             // those of them that, as the last builds read the tree, cannot change the kernel
+	Kernels     []Package       `json:"kernels,omitempty"` // all, in order, where ready-made ones were bisected; a commit's hash is then a package's digest
+	Tested      []Tested        `json:"tested"`
 	// Confidence is the probability of Culprit, or of Suspects together, and Rate
 	// that at which a bad kernel fails, by all runs; Runs are those of the culprit
 	// and then of its parents. Of a steady test there are only Runs.
@@ -153,6 +160,10 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 		return Bisection{}, err
 	}
 	defer b.Close()
+	if err := b.setTerms(o); err != nil {
+		return Bisection{}, err
+	}
+	b.result.FirstParent, b.result.Paths = o.FirstParent, o.Paths
 	b.result.Axis = b.words("commit")
 	defer func() { b.ahead.yield(nil) }()
 	commits, err := b.ends(ctx, o, &b.result)
@@ -190,7 +201,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 func newBisection(l *Lab, o BisectOptions) *bisection {
 	return &bisection{
 		Lab: l, spec: o.Spec, audits: o.Audit, ask: o.Ask, replay: o.Replay, start: time.Now(),
-		steady: o.Steady || o.Spec.Symptom.Kind == SymptomBuild, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
+		steady: o.Steady || o.Spec.Symptom.Kind == SymptomBuild || o.Terms.Fix, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
 	}
 }
 

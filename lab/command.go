@@ -113,7 +113,7 @@ func (b *bisection) command(ctx context.Context, c kernel.Commit, role string, l
 	if missing := t.End == EndTest && (t.Result.Exit == 126 || t.Result.Exit == 127); missing && role == RoleEnd && b.isFirst(c) {
 		return nil, fmt.Errorf("the command cannot be run on %s, which is tested first: exit status %d%s", name(c), t.Result.Exit, quoted(t.Detail))
 	}
-	r.Verdict, r.End, r.Exit, r.Test = Judge(t, b.spec.Symptom), t.End, exitOf(t), t.Test
+	r.Verdict, r.End, r.Exit, r.Test = b.judge(t), t.End, exitOf(t), t.Test
 	if r.Dir, err = b.save(t, c); err != nil {
 		return nil, err
 	}

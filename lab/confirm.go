@@ -45,7 +45,7 @@ func (b *bisection) verifyBad(ctx context.Context) (bool, error) {
 			}
 			return false, nil
 		}
-		b.Progress.Say("the bad end passed; it may fail at times: run %d of at most %d", runs.Good+1, times)
+		b.Progress.Say("the %s end passed; it may fail at times: run %d of at most %d", b.called(Bad), runs.Good+1, times)
 		if t, err := b.test(ctx, b.result.Bad, RoleAgain, b.result.Range); err != nil || t.Mark == Skip {
 			return false, err
 		}
@@ -53,7 +53,7 @@ func (b *bisection) verifyBad(ctx context.Context) (bool, error) {
 }
 
 func (b *bisection) verifyEnd(ctx context.Context, c kernel.Commit, want Mark) (bool, error) {
-	b.Progress.Say("the %s end: %s", want, name(c))
+	b.Progress.Say("the %s end: %s", b.called(want), name(c))
 	t, err := b.test(ctx, c, RoleEnd, b.result.Range)
 	if err != nil {
 		return false, err
@@ -61,7 +61,7 @@ func (b *bisection) verifyEnd(ctx context.Context, c kernel.Commit, want Mark) (
 	if t.Mark == want {
 		return true, nil
 	}
-	b.result.Unclear = fmt.Sprintf("the %s end %s is not %s but %s: %s", want, name(c), want, t.Mark, t.Reason)
+	b.result.Unclear = fmt.Sprintf("the %s end %s is not %s but %s: %s", b.called(want), name(c), b.called(want), b.called(t.Mark), t.Reason)
 	if t.Mark != Skip {
 		b.result.Unclear += b.explain(c, t.Mark)
 	}
@@ -73,7 +73,7 @@ func (b *bisection) suspects(commits []kernel.Commit, step search.Step, why stri
 	for _, i := range step.Suspects {
 		b.result.Suspects = append(b.result.Suspects, commits[i])
 	}
-	b.result.Unclear = fmt.Sprintf("%s: any of %s could be the first bad one", why, plural(len(step.Suspects), b.words("commit")))
+	b.result.Unclear = fmt.Sprintf("%s: any of %s could be the first %s one", why, plural(len(step.Suspects), b.words("commit")), b.called(Bad))
 }
 
 // conclude looks at the answer once more, and records it.
@@ -132,7 +132,7 @@ func (b *bisection) confirming() *kernel.Commit {
 // happens to those older than the good end, does not. What contradicts the tests
 // before is weighed with them, unless the test is known to be steady.
 func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
-	b.Progress.Say(b.words("the first bad commit would be %s; testing it and its %s again"), name(culprit), plural(len(culprit.Parents), b.words("parent")))
+	b.Progress.Say(b.words("the first %s commit would be %s; testing it and its %s again"), b.called(Bad), name(culprit), plural(len(culprit.Parents), b.words("parent")))
 	b.queue = b.answer(ctx, culprit)[1:]
 	defer func() { b.queue = nil }()
 	t, err := b.test(ctx, culprit, RoleConfirm, 1)
@@ -140,7 +140,7 @@ func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
 		return err
 	}
 	if t.Mark == Skip || t.Mark == Good && b.steady {
-		b.result.Unclear = fmt.Sprintf("%s was bad and is %s when tested again (%s): the test is flaky, or what it tests is", name(culprit), t.Mark, t.Reason)
+		b.result.Unclear = fmt.Sprintf("%s was %s and is %s when tested again (%s): the test is flaky, or what it tests is", name(culprit), b.called(Bad), b.called(t.Mark), t.Reason)
 		return nil
 	}
 	for _, hash := range culprit.Parents {
@@ -155,7 +155,7 @@ func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
 		}
 		inside := slices.ContainsFunc(slices.Concat(b.result.Good, b.commits), func(c kernel.Commit) bool { return c.Hash == hash })
 		if t.Mark == Bad && (!inside || b.steady) {
-			b.result.Unclear = fmt.Sprintf(b.words("%s is bad, but so is its parent %s (%s): the test is flaky, or the symptom was there before the good end too"), name(culprit), name(p), t.Reason)
+			b.result.Unclear = fmt.Sprintf(b.words("%s is %s, but so is its parent %s (%s): the test is flaky, or it was so before the %s end too"), name(culprit), b.called(Bad), name(p), t.Reason, b.called(Good))
 			return nil
 		}
 	}

@@ -74,13 +74,13 @@ func (h *history) badEnd(ctx context.Context, o BisectOptions, r *Bisection) err
 		return err
 	}
 	if len(common) == 0 {
-		return fmt.Errorf("the bad commits have no ancestor in common: bisect one at a time")
+		return fmt.Errorf("the %s commits have no ancestor in common: bisect one at a time", h.terms.Word(Bad))
 	}
 	if r.Bad, err = h.tree.Resolve(ctx, common[0]); err != nil {
 		return err
 	}
 	r.AlsoBad = given
-	h.Progress.Say("what %d bad commits have in common ends with %s: if one change broke them all, it is there or before", len(given), name(r.Bad))
+	h.Progress.Say("what %d %s commits have in common ends with %s: if one change made them all so, it is there or before", len(given), h.terms.Word(Bad), name(r.Bad))
 	return nil
 }
 
@@ -107,7 +107,7 @@ func (h *history) goodEnds(ctx context.Context, o BisectOptions, r *Bisection) e
 			return err
 		}
 		if len(part) == 0 {
-			return fmt.Errorf("good %s and bad %s have no history in common", rev, name(r.Bad))
+			return fmt.Errorf("%s %s and %s %s have no history in common", h.terms.Word(Good), rev, h.terms.Word(Bad), name(r.Bad))
 		}
 		bases = append(bases, part...)
 	}
@@ -120,7 +120,7 @@ func (h *history) goodEnds(ctx context.Context, o BisectOptions, r *Bisection) e
 			return err
 		}
 		r.Good, r.Bases = append(r.Good, c), append(r.Bases, c)
-		h.Progress.Say("good and bad are on different branches, which part at %s: if that is good, what broke it came after", name(c))
+		h.Progress.Say("%s and %s are on different branches, which part at %s: if that is %s, the change came after", h.terms.Word(Good), h.terms.Word(Bad), name(c), h.terms.Word(Good))
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func (h *history) goodEnds(ctx context.Context, o BisectOptions, r *Bisection) e
 // between the two is refused.
 func (h *history) older(ctx context.Context, rev string, good kernel.Commit, badRev string, bad kernel.Commit) (bool, error) {
 	if good.Hash == bad.Hash {
-		return false, fmt.Errorf("good %s and bad %s are the same commit %s", rev, badRev, short(bad.Hash))
+		return false, fmt.Errorf("%s %s and %s %s are the same commit %s", h.terms.Word(Good), rev, h.terms.Word(Bad), badRev, short(bad.Hash))
 	}
 	older, err := h.tree.IsAncestor(ctx, good.Hash, bad.Hash)
 	if err != nil || older {
@@ -137,7 +137,7 @@ func (h *history) older(ctx context.Context, rev string, good kernel.Commit, bad
 	}
 	newer, err := h.tree.IsAncestor(ctx, bad.Hash, good.Hash)
 	if err == nil && newer {
-		err = fmt.Errorf("good %s comes after bad %s: are the two swapped? Where good is what repaired it: --fix", rev, badRev)
+		err = fmt.Errorf("%s %s comes after %s %s: are the two swapped?%s", h.terms.Word(Good), rev, h.terms.Word(Bad), badRev, h.otherWay())
 	}
 	return false, err
 }
@@ -148,12 +148,39 @@ func (b *bisection) explain(c kernel.Commit, is Mark) string {
 	r := &b.result
 	isBase := slices.ContainsFunc(r.Bases, func(x kernel.Commit) bool { return x.Hash == c.Hash })
 	switch {
+	case isBase && is == Bad && r.Terms != nil && r.Terms.Fix:
+		return fmt.Sprintf("; there the two part, so it came in on the other branch. What broke it: lab bisect --good %s --bad %s", short(c.Hash), short(r.Good[0].Hash))
 	case isBase && is == Bad:
 		return fmt.Sprintf("; there good and bad part, so it was broken before, and the good branch has repaired it. What repaired it: lab bisect --fix --bad %s --good %s", short(c.Hash), short(r.Good[0].Hash))
 	case len(r.AlsoBad) > 0 && c.Hash == r.Bad.Hash && is == Good:
-		return fmt.Sprintf("; it is what the %d bad commits have in common, so they do not have one cause there: bisect one at a time", len(r.AlsoBad))
+		return fmt.Sprintf("; it is what the %d %s commits have in common, so they do not have one cause there: bisect one at a time", len(r.AlsoBad), b.called(Bad))
+	}
+	if r.Terms != nil {
+		return fmt.Sprintf("; are %s and %s swapped?", b.called(Good), b.called(Bad))
 	}
 	return "; are good and bad swapped?"
+}
+
+// otherWay is the way out where the ends are the other way round.
+func (h *history) otherWay() string {
+	switch {
+	case h.terms == nil:
+		return " To find what repaired it: --fix"
+	case h.terms.Fix:
+		return " To find what broke it: without --fix"
+	}
+	return ""
+}
+
+// setTerms has the bisect, and its axis, speak as the options say.
+func (b *bisection) setTerms(o BisectOptions) (err error) {
+	if b.result.Terms, err = o.Terms.AsGiven(); err != nil || b.result.Terms == nil || !o.ofCommits() {
+		return err
+	}
+	h := b.commitAxis()
+	h.terms = b.result.Terms
+	h.asked = append(h.asked, fmt.Sprintf("terms %+v", *h.terms))
+	return nil
 }
 
 // afterwards adds to an answer what its axis knows of it.

@@ -17,16 +17,19 @@ import (
 // Begun is what a bisect's folder says of how it began, for who looks on from
 // another terminal.
 type Begun struct {
-	Axis     string          `json:"axis"` // what the candidates are: "commit", "kernel"
-	Good     []kernel.Commit `json:"good"`
-	Bad      kernel.Commit   `json:"bad"`
-	Range    int             `json:"range"`
-	Repo     string          `json:"repo,omitempty"`     // a folder or a URL
-	Packages []Package       `json:"packages,omitempty"` // the ready-made kernels
-	Test     []string        `json:"test,omitempty"`     // the container's command; empty is the image's own
-	Symptom  Symptom         `json:"symptom"`
-	Command  []string        `json:"command,omitempty"` // with which it goes on,
-	Folder   string          `json:"folder,omitempty"`  // in this folder
+	Axis        string          `json:"axis"` // what the candidates are: "commit", "kernel"
+	Good        []kernel.Commit `json:"good"`
+	Bad         kernel.Commit   `json:"bad"`
+	Range       int             `json:"range"`
+	Repo        string          `json:"repo,omitempty"`     // a folder or a URL
+	Packages    []Package       `json:"packages,omitempty"` // the ready-made kernels
+	Test        []string        `json:"test,omitempty"`     // the container's command; empty is the image's own
+	Symptom     Symptom         `json:"symptom"`
+	Terms       *Terms          `json:"terms,omitempty"`
+	FirstParent bool            `json:"first_parent,omitempty"`
+	Paths       []string        `json:"paths,omitempty"`
+	Command     []string        `json:"command,omitempty"` // with which it goes on,
+	Folder      string          `json:"folder,omitempty"`  // in this folder
 }
 
 // begun describes the bisect for its journal.
@@ -49,6 +52,7 @@ func (b *bisection) begun(o BisectOptions) (*Begun, error) {
 	}
 	return &Begun{
 		Axis: b.words("commit"), Good: b.result.Good, Bad: b.result.Bad, Range: b.result.Range, Repo: repo, Packages: b.result.Kernels,
+		Terms: b.result.Terms, FirstParent: o.FirstParent, Paths: o.Paths,
 		Test: test, Symptom: o.Spec.Symptom, Command: o.Command, Folder: folder,
 	}, nil
 }
@@ -161,7 +165,7 @@ func (s *Saved) Log() string {
 	if isPackageHash(s.Bad.Hash) {
 		return ""
 	}
-	r := Bisection{Good: s.Good, Bad: s.Bad}
+	r := Bisection{Good: s.Good, Bad: s.Bad, Terms: s.Terms, FirstParent: s.FirstParent, Paths: s.Paths}
 	if end := s.ended(); end != nil {
 		if i, ok := s.journal.lineage.at[end.Culprit]; ok {
 			r.Culprit = &s.journal.lineage.commits[i]
@@ -176,9 +180,13 @@ func (s *Saved) Log() string {
 }
 
 // bisectLog renders what was found of commits as git bisect log does. The ends
-// stand in its first lines.
+// stand in its first lines. Paths do not: git would not look at other commits at
+// all, one of which the answer may be.
 func bisectLog(r Bisection, tests []Tested) string {
-	h := search.History{Bad: logged(r.Bad)}
+	h := search.History{Bad: logged(r.Bad), FirstParent: r.FirstParent}
+	if r.Terms != nil {
+		h.Terms = search.Terms{Old: r.Terms.Good, New: r.Terms.Bad}
+	}
 	for _, c := range r.Good {
 		h.Good = append(h.Good, logged(c))
 	}

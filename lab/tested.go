@@ -60,7 +60,7 @@ type Tested struct {
 // bytes, or by a trial. It is in the journal before anybody acts on it.
 func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left int) (Tested, error) {
 	if t := b.journal.tested(c.Hash, role); t != nil && role != RoleAgain {
-		b.Progress.Say("  %s, as %s before: %s", t.Mark, told(*t), t.Reason)
+		b.Progress.Say("  %s, as %s before: %s", b.called(t.Mark), told(*t), t.Reason)
 		return *t, nil
 	}
 	if err := b.journal.hold(c.Hash); err != nil {
@@ -108,7 +108,7 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 				return Tested{}, err
 			}
 		}
-		r.Verdict, r.End, r.Exit = Judge(t, b.spec.Symptom), t.End, exitOf(t)
+		r.Verdict, r.End, r.Exit = b.judge(t), t.End, exitOf(t)
 		r.Build, r.Boot, r.Test = t.Build, t.Boot, t.Test
 		if r.Dir, err = b.save(t, c); err != nil {
 			return Tested{}, err
@@ -136,7 +136,7 @@ func (b *bisection) record(r *Tested, err error) (Tested, error) {
 	if err != nil {
 		return Tested{}, err
 	}
-	b.Progress.Say("  %s: %s (%s)", r.Mark, r.Reason, b.took(*r))
+	b.Progress.Say("  %s: %s (%s)", b.called(r.Mark), r.Reason, b.took(*r))
 	return *r, nil
 }
 

@@ -24,6 +24,9 @@ func (l *Lab) findGood(ctx context.Context, o *BisectOptions) (Bisection, error)
 	}
 	defer b.Close()
 	defer func() { b.ahead.yield(nil) }()
+	if err := b.setTerms(*o); err != nil {
+		return Bisection{}, err
+	}
 	h := b.commitAxis()
 	if err := h.badEnd(ctx, *o, &b.result); err != nil {
 		return Bisection{}, err
@@ -58,11 +61,14 @@ func (l *Lab) findGood(ctx context.Context, o *BisectOptions) (Bisection, error)
 	if err := b.walk(ctx, h, stops, o); err != nil {
 		return Bisection{}, err
 	}
-	if b.result.Unclear != "" {
-		if err := b.end(); err != nil {
-			return Bisection{}, err
-		}
+	none := b.result.Unclear
+	if none == "" {
+		b.result.Unclear = fmt.Sprintf("%.12s is %s: the bisect itself begins with it, in a folder of its own", o.Good[0], b.called(Good))
 	}
+	if err := b.end(); err != nil {
+		return Bisection{}, err
+	}
+	b.result.Unclear = none
 	b.finish()
 	o.compiler = b.options.Toolchain.Identity()
 	for _, t := range b.result.Tested {
@@ -96,7 +102,7 @@ func (h *history) stops(ctx context.Context, bad string) ([]stop, error) {
 		stops = append(stops, stop{r.Tag, r.Commit})
 	}
 	if len(stops) > 0 {
-		h.Progress.Say("no good commit was given: going back over %s, %s the newest of them", plural(len(stops), "release"), stops[0].name)
+		h.Progress.Say("no %s commit was given: going back over %s, %s the newest of them", h.terms.Word(Good), plural(len(stops), "release"), stops[0].name)
 		return stops, nil
 	}
 	list, err := h.tree.FirstParents(ctx, bad)
@@ -108,7 +114,7 @@ func (h *history) stops(ctx context.Context, bad string) ([]stop, error) {
 			stops = append(stops, stop{fmt.Sprintf("the commit %d before it", i+1), hash})
 		}
 	}
-	h.Progress.Say("no good commit was given, and there are no tags of releases: going back over %s by first parents", plural(len(list), "commit"))
+	h.Progress.Say("no %s commit was given, and there are no tags of releases: going back over %s by first parents", h.terms.Word(Good), plural(len(list), "commit"))
 	return stops, nil
 }
 
@@ -126,7 +132,7 @@ func (b *bisection) walk(ctx context.Context, h *history, stops []stop, o *Bisec
 		if err != nil {
 			return err
 		}
-		b.Progress.Say("is %s good? %s", stops[at].name, name(c))
+		b.Progress.Say("is %s %s? %s", stops[at].name, b.called(Good), name(c))
 		t, err := b.test(ctx, c, RoleEnd, 0)
 		if err != nil {
 			return err
@@ -141,21 +147,21 @@ func (b *bisection) walk(ctx context.Context, h *history, stops []stop, o *Bisec
 		default:
 			at, over = at+over, 2*over
 		}
-		tried = append(tried, fmt.Sprintf("%s is %s (%s)", stops[last].name, t.Mark, t.Reason))
+		tried = append(tried, fmt.Sprintf("%s is %s (%s)", stops[last].name, b.called(t.Mark), t.Reason))
 		if at >= len(stops) && last < len(stops)-1 {
 			at = len(stops) - 1 // the oldest one, before giving up
 		}
 	}
-	b.result.Unclear = "no good commit was found to begin with: "
+	b.result.Unclear = fmt.Sprintf("no %s commit was found to begin with: ", b.called(Good))
 	switch {
 	case len(tried) == 0:
-		b.result.Unclear += "there is nothing behind the bad end"
+		b.result.Unclear += "there is nothing behind the other end"
 	case len(tried) > 6:
 		b.result.Unclear += strings.Join(append(tried[:3:3], fmt.Sprintf("%d more", len(tried)-5)), "; ") + "; " + strings.Join(tried[len(tried)-2:], "; ")
 	default:
 		b.result.Unclear += strings.Join(tried, "; ")
 	}
-	b.result.Unclear += "; name one with --good, if it ever was"
+	b.result.Unclear += "; name one, if it ever was"
 	return nil
 }
 

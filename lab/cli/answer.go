@@ -19,10 +19,10 @@ func answer(b lab.Bisection) string {
 		imageAnswer(&s, b)
 	case b.Culprit != nil:
 		c := b.Culprit
-		fmt.Fprintf(&s, "%s is the first bad commit\n", c.Hash)
+		fmt.Fprintf(&s, "%s is the first %s commit\n", c.Hash, b.Terms.Word(lab.Bad))
 		fmt.Fprintf(&s, "  %s\n  %s, %s\n", c.Title, c.Author, c.Date.UTC().Format("2006-01-02"))
 		for _, t := range b.Evidence() {
-			fmt.Fprintf(&s, "  %s %s: %s\n", t.Commit.Hash[:12], t.Mark, t.Reason)
+			fmt.Fprintf(&s, "  %s %s: %s\n", t.Commit.Hash[:12], b.Terms.Word(t.Mark), t.Reason)
 		}
 		mergeAnswer(&s, b)
 	case len(b.Suspects) > 0:
@@ -70,7 +70,7 @@ func answer(b lab.Bisection) string {
 		fmt.Fprintf(&s, "given by hand: %s\n", plural(hand, "verdict"))
 	}
 	if n := len(b.Walked); n > 0 {
-		fmt.Fprintf(&s, "a good commit to begin with was found in %d tests\n", n)
+		fmt.Fprintf(&s, "a %s commit to begin with was found in %d tests\n", b.Terms.Word(lab.Good), n)
 	}
 	if b.Command != "" {
 		commandCount(&s, b)

@@ -57,6 +57,7 @@ Without --good, lab looks for a good commit to begin with: it goes back over the
 tags of releases in strides that grow, or over the history where there are none.
 Good and bad may be on different branches: then it is seen first what they part
 from. With --path the commits that change one of these paths are looked at first.
+With --fix it is found what repaired it.
 
 With --run the candidates are the commits of any git repository, and the test is a
 command on this host, as with git bisect run: status 0 is good, 125 cannot judge,
@@ -83,6 +84,7 @@ EXAMPLES
    lab bisect --images app:1..app:20 --kernel bzImage -- /test
    lab bisect --layers app:20 --kernel bzImage --good 3 -- /test
    lab bisect --good v1.0 --bad HEAD --run 'make && ./test'
+   lab bisect --fix --bad v1.0 --good HEAD --run 'make && ./test'
    lab bisect --good v1.0 --timeout 10m --bad-match 'segfault' --run -- make check
    lab bisect --repo ~/linux --good v6.1.150 --bad v6.1.153 --config host --prompt
    lab bisect --repo ~/linux --replay bisect.log --config container --image rootfs:app.tar -- /test
@@ -123,7 +125,7 @@ EXAMPLES
 				s.Symptom.Kind = lab.SymptomAsk
 			}
 			o := lab.BisectOptions{
-				Spec: s, Good: c.StringSlice("good"), Kernels: c.StringSlice("kernels"),
+				Spec: s, Kernels: c.StringSlice("kernels"),
 				Images: c.StringSlice("images"), Layers: c.String("layers"),
 				Dir: c.String("dir"), Audit: c.Int("audit"),
 				Confidence: c.Float64("confidence"), MaxRuns: c.Int("max-runs"), Steady: c.Bool("steady"),

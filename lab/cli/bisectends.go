@@ -13,21 +13,35 @@ import (
 func endFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "first-parent", Usage: "look of each merge only at the branch that was merged into", Category: catKernel},
+		&cli.BoolFlag{Name: "fix", Usage: "find what repaired it: --bad is the older end, with the symptom, and --good the newer one, by default HEAD, without it; one run of a test decides", Category: catVerdict},
+		&cli.StringFlag{Name: "term-good", Usage: "call `WORD` what does not show the symptom, as in --term-good fast --term-bad slow", DefaultText: "good; with --fix fixed", Category: catVerdict},
+		&cli.StringFlag{Name: "term-bad", Usage: "call `WORD` what does", DefaultText: "bad; with --fix broken", Category: catVerdict},
 		&cli.StringSliceFlag{Name: "path", Usage: "look first at commits that change `PATH`, named from the root of the repository; may be repeated", Category: catKernel},
 	}
 }
 
 // setEnds puts them and the bad ends into the options.
 func setEnds(c *cli.Context, o *lab.BisectOptions) error {
-	bad := c.StringSlice("bad")
-	if len(bad) > 0 {
-		o.Bad, o.AlsoBad = bad[0], bad[1:]
+	o.Terms = lab.Terms{Good: c.String("term-good"), Bad: c.String("term-bad"), Fix: c.Bool("fix")}
+	if _, err := o.Terms.AsGiven(); err != nil {
+		return usagef("%v", err)
+	}
+	older, newer := c.StringSlice("good"), c.StringSlice("bad")
+	if o.Terms.Fix {
+		older, newer = newer, older
+		if c.String("bundle") != "" {
+			return usagef("--bundle goes with what broke it: with --fix there is nothing to see break")
+		}
+	}
+	o.Good = older
+	if len(newer) > 0 {
+		o.Bad, o.AlsoBad = newer[0], newer[1:]
 	}
 	o.FirstParent, o.Paths = c.Bool("first-parent"), c.StringSlice("path")
 	if len(o.Kernels) == 0 && len(o.Images) == 0 && o.Layers == "" {
 		return nil
 	}
-	for _, name := range []string{"first-parent", "path"} {
+	for _, name := range []string{"first-parent", "path", "fix", "term-good", "term-bad"} {
 		if c.IsSet(name) {
 			return usagef("--%s goes with commits, which --kernels, --images and --layers have none of", name)
 		}

@@ -79,7 +79,7 @@ func runMark(c *cli.Context, mark lab.Mark) error {
 			return err
 		}
 		for _, commit := range commits {
-			t := lab.Tested{Commit: commit, Verdict: lab.Verdict{Mark: mark, Reason: "by hand"}}
+			t := lab.Tested{Commit: commit, Verdict: lab.Verdict{Mark: s.Terms.Turn(mark), Reason: "by hand"}}
 			if r := c.String("reason"); r != "" {
 				t.Reason = "by hand: " + plainText(r)
 			}
@@ -146,7 +146,7 @@ func tellChange(c *cli.Context, s *lab.Saved, change lab.Change) error {
 		{"contradicts, and overrules:", change.Aside}, {"counts again:", change.Again},
 	} {
 		for _, t := range list.tests {
-			fmt.Fprintf(&b, "%s %s: %s (%s)\n", list.what, t.Mark, called(t.Commit.Hash, t.Commit.Title), plainText(t.Reason))
+			fmt.Fprintf(&b, "%s %s: %s (%s)\n", list.what, s.Terms.Word(t.Mark), called(t.Commit.Hash, t.Commit.Title), plainText(t.Reason))
 		}
 	}
 	if len(change.Aside) > 0 {

@@ -54,9 +54,9 @@ func statusText(st lab.Status) string {
 	}
 	fmt.Fprintf(&s, "  %s%s\n", plural(st.Range, st.Axis), of)
 	for _, c := range st.Good {
-		fmt.Fprintf(&s, "  good: %s\n", called(c.Hash, c.Title))
+		fmt.Fprintf(&s, "  %s: %s\n", st.Terms.Word(lab.Good), called(c.Hash, c.Title))
 	}
-	fmt.Fprintf(&s, "  bad:  %s\n", called(st.Bad.Hash, st.Bad.Title))
+	fmt.Fprintf(&s, "  %-5s %s\n", st.Terms.Word(lab.Bad)+":", called(st.Bad.Hash, st.Bad.Title))
 	fmt.Fprintf(&s, "  %s\n", sought(st.Begun))
 	switch {
 	case st.Running == nil && !st.Ended:
@@ -71,7 +71,7 @@ func statusText(st lab.Status) string {
 	window(&s, st)
 	switch {
 	case st.Culprit != nil:
-		fmt.Fprintf(&s, "%s is the first bad %s\n", called(st.Culprit.Hash, st.Culprit.Title), st.Axis)
+		fmt.Fprintf(&s, "%s is the first %s %s\n", called(st.Culprit.Hash, st.Culprit.Title), st.Terms.Word(lab.Bad), st.Axis)
 	case st.Ended:
 		fmt.Fprintf(&s, "no answer: %s\n", st.Unclear)
 		for _, c := range st.Suspects {
@@ -114,7 +114,7 @@ func verdicts(s *strings.Builder, st lab.Status) {
 	}
 	s.WriteString("\n")
 	for i, t := range st.Tested {
-		fmt.Fprintf(s, "  %3d. %-7s %-4s  %s: %s\n", i+1, t.Role, t.Mark, called(t.Commit.Hash, t.Commit.Title), plainText(t.Reason))
+		fmt.Fprintf(s, "  %3d. %-7s %-4s  %s: %s\n", i+1, t.Role, st.Terms.Word(t.Mark), called(t.Commit.Hash, t.Commit.Title), plainText(t.Reason))
 	}
 }
 
@@ -136,8 +136,8 @@ func window(s *strings.Builder, st lab.Status) {
 	if st.Before != st.Left {
 		fmt.Fprintf(s, "  was: (%s, %s]\n", names(st.Was.Good), names(st.Was.Bad))
 	}
-	fmt.Fprintf(s, "  newest good: %s\n", strings.Join(longNames(st.Window.Good), "\n               "))
-	fmt.Fprintf(s, "  oldest bad:  %s\n", strings.Join(longNames(st.Window.Bad), "\n               "))
+	fmt.Fprintf(s, "  newest %s: %s\n", st.Terms.Word(lab.Good), strings.Join(longNames(st.Window.Good), "\n               "))
+	fmt.Fprintf(s, "  oldest %-5s %s\n", st.Terms.Word(lab.Bad)+":", strings.Join(longNames(st.Window.Bad), "\n               "))
 }
 
 func names(list []kernel.Commit) string {
