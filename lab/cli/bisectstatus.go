@@ -124,6 +124,10 @@ func window(s *strings.Builder, st lab.Status) {
 		return
 	}
 	left := plural(st.Left, st.Axis)
+	if st.Left == 0 {
+		fmt.Fprintf(s, "the verdicts contradict each other: the test fails at times, and all runs are weighed\n")
+		return
+	}
 	if st.Before == st.Left {
 		fmt.Fprintf(s, "%s left of %d", left, st.Range)
 	} else {

@@ -44,7 +44,7 @@ func newPrompter(l *lab.Lab, w io.Writer) (*prompter, error) {
 func (p *prompter) ask(ctx context.Context, q lab.Question) (lab.Reply, error) {
 	p.l.Progress.Show("")
 	suggested := lab.Reply(q.Said.Mark)
-	if q.Trial.End == lab.EndBuilt {
+	if q.Trial.End == lab.EndBuilt && q.Said.Mark == lab.Skip {
 		suggested = ""
 		fmt.Fprintf(p.w, "  not booted; boot it, and say what you see:\n    kernel: %s\n", q.Trial.Kernel.Image)
 		for _, m := range q.Trial.Kernel.Modules {
