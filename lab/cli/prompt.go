@@ -57,10 +57,11 @@ func (p *prompter) ask(ctx context.Context, q lab.Question) (lab.Reply, error) {
 		}
 	}
 	for {
-		fmt.Fprintf(p.w, "  %s is: good, bad, skip, retry, back or exit? ", called(q.Commit.Hash, q.Commit.Title))
+		question := fmt.Sprintf("  %s is: good, bad, skip, retry, back or exit? ", called(q.Commit.Hash, q.Commit.Title))
 		if suggested != "" {
-			fmt.Fprintf(p.w, "[%s] ", suggested)
+			question += fmt.Sprintf("[%s] ", suggested)
 		}
+		fmt.Fprint(p.w, question) // at once: programs read it too
 		var text string
 		select {
 		case <-ctx.Done():
