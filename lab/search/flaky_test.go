@@ -201,7 +201,7 @@ func TestFlakySearches(t *testing.T) {
 		graph    string
 		rate     float64
 		searches int
-	}{{"spinnaker", .9, 60}, {"go-git", .5, 150}, {"go-git", .2, 60}, {"storable", .05, 30}} {
+	}{{"spinnaker", .9, 40}, {"go-git", .5, 80}, {"desk", .2, 25}, {"storable", .05, 8}} {
 		c := readGraph(t, test.graph).candidates()
 		ours, syz, repeated, times := contest(c, test.rate, test.searches)
 		t.Logf("%s, %v %%: %v", test.graph, test.rate*100, ours)

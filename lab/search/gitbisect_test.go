@@ -160,7 +160,7 @@ func TestAgainstGitWithSkips(t *testing.T) {
 			{"a third in a row", func(rnd *rand.Rand) map[int]bool { return row(rnd, len(c), len(c)/3) }},
 		} {
 			rnd := rand.New(rand.NewPCG(12, 12))
-			ours, theirs, searches, left, gitLeft := 0, 0, 150, 0, 0
+			ours, theirs, searches, left, gitLeft := 0, 0, 75, 0, 0
 			for range searches {
 				culprit, skipped := rnd.IntN(len(c)), broken.skipped(rnd)
 				answer := answers(c, culprit, skipped)
