@@ -60,7 +60,7 @@ type history struct {
 	options *kernel.BuildOptions // the bisect's own
 	aside   map[string]bool      // commits that touch none of the paths that were asked for
 	terms   *Terms
-	asked   []string             // what beside the ends says which commits are looked at
+	asked   []string // what beside the ends says which commits are looked at
 }
 
 func (h *history) identity() []string { return h.asked }
