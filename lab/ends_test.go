@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -226,5 +227,35 @@ func TestBisectPaths(t *testing.T) {
 	o.Paths = []string{"nosuch"}
 	if _, err := testLab(t).Bisect(t.Context(), o); err == nil || !strings.Contains(err.Error(), "no commit between the ends touches nosuch") {
 		t.Errorf("a path that is not there: %v", err)
+	}
+}
+
+// TestBisectKernelsByEnds: what is found of ends, paths and repairs holds for
+// kernels too, with their footprints and toolchain.
+func TestBisectKernelsByEnds(t *testing.T) {
+	r := newSmallRepo(t)
+	r.linear(slices.Concat(repeat("fine", 6), repeat("broken", 6), repeat("fine", 3))...)
+	for i := range 12 {
+		r.git("tag", fmt.Sprintf("v6.%d", i), r.commits[i])
+	}
+	l := testLab(t)
+	o := r.options("", r.commits[12])
+	o.Good = nil
+	b, err := l.Bisect(t.Context(), o)
+	if err != nil || b.Culprit == nil || b.Culprit.Hash != r.commits[7] || len(b.Walked) == 0 {
+		t.Fatalf("without good: %+v, %q, %v", b.Culprit, b.Unclear, err)
+	}
+	for _, x := range b.Tested {
+		if x.Role == RoleEnd && !strings.HasPrefix(x.Dir, "ends/") {
+			t.Errorf("%s was tested again as an end: %s", x.Commit.Title, x.Dir)
+		}
+	}
+	replayed(t, r, b.Log, r.commits[7])
+
+	o = r.options(r.commits[8], "main")
+	o.Terms.Fix, o.FirstParent, o.Paths = true, true, []string{"state"}
+	b, err = l.Bisect(t.Context(), o)
+	if err != nil || b.Culprit == nil || b.Culprit.Hash != r.commits[13] || b.Terms.Word(Bad) != "fixed" {
+		t.Errorf("a repair: %+v, %q, %v", b.Culprit, b.Unclear, err)
 	}
 }
