@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/renameio/v2"
 
@@ -79,8 +80,18 @@ func (l *lineage) set(hashes ...string) []bool {
 
 // suspects are the commits that may still be the first bad one, as git bisect
 // has it: every bad commit is built upon it or is it, and no good one is. The
-// last of the range is bad.
+// last of the range is bad. Where that leaves none, the test fails at times, and
+// that it passed says nothing for certain: then only what is good by hand counts.
 func (l *lineage) suspects(tests []Tested) []bool {
+	left := l.certain(tests)
+	if count(left) == 0 {
+		left = l.certain(slices.DeleteFunc(slices.Clone(tests), func(t Tested) bool { return t.Mark == Good && !t.ByHand }))
+	}
+	return left
+}
+
+// certain are the suspects where no test is ever wrong.
+func (l *lineage) certain(tests []Tested) []bool {
 	left := make([]bool, len(l.commits))
 	if len(left) == 0 {
 		return left

@@ -30,13 +30,13 @@ func settle(events []record, l *lineage) []record {
 			hand[t.Commit.Hash] = e
 		}
 	}
-	overruled := overrule(events, gone, hand, l)
+	overruled := overrule(hand, l)
 	var list []record
 	for i, e := range events {
 		switch {
 		case gone[e.line] || e.Event == eventUndo:
 		case e.Event == eventEnd && i < len(events)-1:
-		case e.Event == eventVerdict && (overruled[e.Tested.Commit.Hash] || overruled[e.Tested.Inferred]):
+		case e.Event == eventVerdict && (overruled(e.Tested.Commit.Hash, e.Tested.Mark) || overruled(e.Tested.Inferred, e.Tested.Mark)):
 		case e.Event == eventHand:
 			for _, t := range e.Hand {
 				if hand[t.Commit.Hash].line == e.line {
@@ -50,15 +50,13 @@ func settle(events []record, l *lineage) []record {
 	return list
 }
 
-// overrule names the commits whose tests do not count.
-func overrule(events []record, gone map[int]bool, hand map[string]record, l *lineage) map[string]bool {
-	overruled := map[string]bool{}
+// overrule tells which tests of a commit do not count: those with such a mark.
+func overrule(hand map[string]record, l *lineage) func(hash string, mark Mark) bool {
 	if len(hand) == 0 {
-		return overruled
+		return func(string, Mark) bool { return false }
 	}
 	var goods, bads []string
 	for hash, e := range hand {
-		overruled[hash] = true
 		for _, t := range e.Hand {
 			switch {
 			case t.Commit.Hash != hash:
@@ -70,19 +68,16 @@ func overrule(events []record, gone map[int]bool, hand map[string]record, l *lin
 		}
 	}
 	if l == nil {
-		return overruled
+		l = newLineage(nil)
 	}
 	below, above := l.set(goods...), l.set(bads...)
 	l.ancestors(below)
 	l.descendants(above)
-	for _, e := range events {
-		if e.Event != eventVerdict || gone[e.line] {
-			continue
+	return func(hash string, mark Mark) bool {
+		if _, said := hand[hash]; said {
+			return true
 		}
-		i, ok := l.at[e.Tested.Commit.Hash]
-		if ok && (below[i] && e.Tested.Mark == Bad || above[i] && e.Tested.Mark == Good) {
-			overruled[e.Tested.Commit.Hash] = true
-		}
+		i, ok := l.at[hash]
+		return ok && (below[i] && mark == Bad || above[i] && mark == Good)
 	}
-	return overruled
 }

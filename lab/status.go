@@ -16,7 +16,7 @@ type Status struct {
 	Touched time.Time `json:"touched"`           // when something was last recorded
 
 	Tested []Tested `json:"tested"` // the verdicts that count
-	Set    int      `json:"set"`    // those that do not: taken back, or overruled by hand
+	Aside  int      `json:"aside"`  // those that do not: taken back, or overruled by hand
 	Before int      `json:"before"` // candidates that could be the first bad one before the last verdict,
 	Left   int      `json:"left"`   // and that can be now
 	Steps  int      `json:"steps"`  // tests to expect until one is left
@@ -45,11 +45,11 @@ func (s *Saved) Status() (Status, error) {
 	}
 	for _, e := range j.events {
 		if e.Tested != nil {
-			st.Set++
+			st.Aside++
 		}
-		st.Set += len(e.Hand)
+		st.Aside += len(e.Hand)
 	}
-	st.Set -= len(st.Tested)
+	st.Aside -= len(st.Tested)
 	before := st.Tested
 	for i := len(before) - 1; i >= 0; i-- {
 		if r := before[i].Role; r == RoleStep || r == RoleHand {

@@ -109,8 +109,8 @@ func sought(b lab.Begun) string {
 
 func verdicts(s *strings.Builder, st lab.Status) {
 	fmt.Fprintf(s, "%s", plural(len(st.Tested), "verdict"))
-	if st.Set > 0 {
-		fmt.Fprintf(s, " (%d more taken back or overruled)", st.Set)
+	if st.Aside > 0 {
+		fmt.Fprintf(s, " (%d more taken back or overruled)", st.Aside)
 	}
 	s.WriteString("\n")
 	for i, t := range st.Tested {
@@ -125,7 +125,7 @@ func window(s *strings.Builder, st lab.Status) {
 	}
 	left := plural(st.Left, st.Axis)
 	if st.Left == 0 {
-		fmt.Fprintf(s, "the verdicts contradict each other: the test fails at times, and all runs are weighed\n")
+		fmt.Fprintf(s, "the verdicts contradict each other: see lab bisect visualize, and lab bisect undo\n")
 		return
 	}
 	if st.Before == st.Left {

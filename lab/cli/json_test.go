@@ -42,6 +42,17 @@ func TestJSON(t *testing.T) {
 			Good: []kernel.Commit{commit}, Bad: commit, Culprit: &commit, Parents: commit.Parents, Axis: "commit", Range: 24, Confidence: .98, Rate: &lab.Rate{Mean: .97, Low: .8, High: 1}, Runs: []lab.Runs{{Commit: commit, Bad: 2}},
 			Tested: []lab.Tested{tested}, Images: []lab.Image{image}, Log: "git bisect start\n", Dir: "/s", Elapsed: time.Minute,
 		},
+		"bisect-status": lab.Status{
+			Dir: "/s", Begun: lab.Begun{
+				Axis: "commit", Good: []kernel.Commit{commit}, Bad: commit, Range: 24, Repo: "/linux", Test: []string{"su"},
+				Symptom: lab.Symptom{Kind: "test"}, Command: []string{"lab", "bisect"}, Folder: "/home",
+			},
+			Running: &lab.Holder{PID: 7, Host: "h", Since: day, Testing: commit.Hash, Began: day}, Touched: day,
+			Tested: []lab.Tested{tested}, Aside: 1, Before: 8, Left: 4, Steps: 2, Window: lab.Window{Good: []kernel.Commit{commit}, Bad: []kernel.Commit{commit}},
+			Ended: true, Culprit: &commit, Suspects: []kernel.Commit{commit}, Unclear: "why",
+		},
+		"bisect-change":    lab.Change{Given: []lab.Tested{{Commit: commit, Role: lab.RoleHand, Verdict: verdict, ByHand: true}}, Back: []lab.Tested{tested}, Aside: []lab.Tested{tested}, Again: []lab.Tested{tested}, Was: 8, Left: 4, Running: true},
+		"bisect-visualize": []lab.Row{{Graph: "| *", Commit: &commit, State: lab.StateFirst, End: true, Tested: &tested}, {Graph: "| :", Hidden: 5, Suspects: 3}, {Graph: "|/"}},
 		"reproduce": lab.Reproduction{
 			Outcome: lab.Different, Notes: []string{"QEMU was 7.2.0 and is 8.0.0 here"},
 			Runs: []lab.Rerun{{
