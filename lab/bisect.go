@@ -30,13 +30,13 @@ type BisectOptions struct {
 	FirstParent bool
 	// Paths has the search look first at commits that change one of them; see
 	// kernel.Tree.Touching. The others are tested only to be sure.
-	Paths    []string
-	walked   []Tested // what findGood has tested, and the identity of the compiler by which
-	compiler []string
+	Paths []string
 	// Terms are the user's words for a kernel without the symptom and for one with
-	// it. With Terms.Fix, Good are revisions with the symptom and Bad one without
-	// it, of which the newest change that repaired it is in between.
-	Terms Terms
+	// it. With Terms.Fix, which looks for what repaired it, Good are the older
+	// revisions, with the symptom, and Bad is a newer one, without it.
+	Terms    Terms
+	walked   []Tested // what findGood has tested,
+	compiler []string // and the identity of the compiler that it was built with
 	// Kernels, in the place of Spec.Kernel's tree, are references of ready-made
 	// kernels, as Lab.Packages takes them. Good and Bad then name some of them,
 	// by default the first and the last.
