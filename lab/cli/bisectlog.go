@@ -140,25 +140,25 @@ EXAMPLE
 			if c.Bool("json") {
 				return printJSON(c.App.Writer, rows)
 			}
-			_, err = io.WriteString(c.App.Writer, drawn(rows, s.Axis))
+			_, err = io.WriteString(c.App.Writer, drawn(rows, s.Begun))
 			return err
 		},
 	}
 }
 
 // drawn renders a picture.
-func drawn(rows []lab.Row, axis string) string {
+func drawn(rows []lab.Row, b lab.Begun) string {
 	var s strings.Builder
-	wide := 0
+	wide, state := 0, 9
 	for _, r := range rows {
-		wide = max(wide, len(r.Graph))
+		wide, state = max(wide, len(r.Graph)), max(state, len(inTerms(b, r.State)))
 	}
 	for _, r := range rows {
 		switch {
 		case r.Commit == nil && r.Hidden == 0:
 			s.WriteString(r.Graph)
 		case r.Commit == nil:
-			fmt.Fprintf(&s, "%-*s  %s", wide, r.Graph, plural(r.Hidden, axis))
+			fmt.Fprintf(&s, "%-*s  %s", wide, r.Graph, plural(r.Hidden, b.Axis))
 			switch {
 			case r.Suspects == r.Hidden:
 				s.WriteString(", any of which may be the first bad one")
@@ -166,7 +166,7 @@ func drawn(rows []lab.Row, axis string) string {
 				fmt.Fprintf(&s, ", %d of which may be the first bad one", r.Suspects)
 			}
 		default:
-			fmt.Fprintf(&s, "%-*s  %-9s  %s", wide, r.Graph, r.State, called(r.Commit.Hash, r.Commit.Title))
+			fmt.Fprintf(&s, "%-*s  %-*s  %s", wide, r.Graph, state, inTerms(b, r.State), called(r.Commit.Hash, r.Commit.Title))
 			if r.End {
 				s.WriteString("  [end]")
 			}
@@ -177,4 +177,22 @@ func drawn(rows []lab.Row, axis string) string {
 		s.WriteString("\n")
 	}
 	return s.String()
+}
+
+// inTerms says a row's state in the bisect's words.
+func inTerms(b lab.Begun, state string) string {
+	good, bad := b.Terms.Word(lab.Good), b.Terms.Word(lab.Bad)
+	switch state {
+	case string(lab.Good):
+		return good
+	case string(lab.Bad):
+		return bad
+	case lab.StateGood:
+		return "(" + good + ")"
+	case lab.StateBad:
+		return "(" + bad + ")"
+	case lab.StateFirst:
+		return "first " + bad
+	}
+	return state
 }

@@ -17,7 +17,8 @@ const markHelp = `
 REV is whatever names a commit of the bisect's repository, or of ready-made kernels a
 path, a release or a version. The verdict overrules what was tested of it, and tests that
 it says cannot be: lab tells which, and lab bisect undo takes it back. One that contradicts
-the ends, or another one given by hand, is refused.
+the ends, or another one given by hand, is refused. Good is without the symptom and bad with
+it, whatever the bisect calls them, and where it hunts for the repair, too.
 
 A lab that is at work on the bisect sees it before its next step; else the bisect's own
 command goes on with it.` + whichBisect
