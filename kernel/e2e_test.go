@@ -21,7 +21,7 @@ func e2e(t *testing.T) {
 
 // realRepo makes a git repository of the distribution's kernel source, without
 // the half of it that an x86 kernel has no use for.
-func realRepo(t *testing.T) repo {
+func realRepo(t testing.TB) repo {
 	t.Helper()
 	sources, err := filepath.Glob("/usr/src/linux-source-*.tar.xz")
 	if err != nil || len(sources) == 0 {

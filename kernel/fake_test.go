@@ -57,7 +57,7 @@ func fakeHeader(version string) []byte {
 
 // repo is a git repository of a fake kernel.
 type repo struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 }
 
@@ -113,7 +113,7 @@ func (r repo) git(args ...string) string {
 	return run(r.t, r.dir, "git", append([]string{"-c", "user.name=A U Thor", "-c", "user.email=author@example.org", "-c", "protocol.file.allow=always"}, args...)...)
 }
 
-func run(t *testing.T, dir, name string, args ...string) string {
+func run(t testing.TB, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
@@ -125,7 +125,7 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-func open(t *testing.T, cache, dir string) *Tree {
+func open(t testing.TB, cache, dir string) *Tree {
 	t.Helper()
 	tree, err := OpenTree(t.Context(), cache, dir)
 	if err != nil {
@@ -178,7 +178,7 @@ func (b built) compiled(t *testing.T, want ...string) {
 	}
 }
 
-func read(t *testing.T, path string) []byte {
+func read(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {

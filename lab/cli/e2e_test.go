@@ -273,6 +273,9 @@ func testKill(t *testing.T, home string, d demoResult) {
 		}
 		seen := make(map[string]bool)
 		for _, x := range b.Tested {
+			if x.Role == lab.RoleAgain {
+				continue // on purpose, until the answer is sure
+			}
 			key := x.Commit.Hash + fmt.Sprint(x.Role == lab.RoleConfirm)
 			if seen[key] {
 				t.Errorf("%s was tested twice", x.Commit.Hash)
