@@ -41,6 +41,13 @@ func (b *bisection) openAxis(ctx context.Context, o BisectOptions) (err error) {
 		b.axis, b.spec, b.options = b.gallery, b.gallery.spec, b.gallery.source.options
 		return nil
 	}
+	if o.Settings != nil {
+		if b.settings, err = b.openSettings(ctx, o); err != nil {
+			return err
+		}
+		b.axis, b.options, b.settings.try = b.settings, b.settings.kernel.options, b.trySet
+		return nil
+	}
 	if o.Spec.Command != nil {
 		b.commands, err = b.openCommands(ctx, o.Spec)
 		b.axis = b.commands

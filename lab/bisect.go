@@ -48,7 +48,9 @@ type BisectOptions struct {
 	// name of the test's container.
 	Images []string
 	Layers string
-	Dir    string // where the bisect keeps its state; empty is a folder of Lab.State named by what is bisected
+	// Settings, in their place, are what differs around one kernel and one image.
+	Settings *Settings
+	Dir      string // where the bisect keeps its state; empty is a folder of Lab.State named by what is bisected
 	// Audit is how many commits whose verdicts were inferred without a build
 	// are built and booted at the end, to see that they were right.
 	Audit int
@@ -85,7 +87,8 @@ type Bisection struct {
 	Parents     []string        `json:"parents,omitempty"` // those of the culprit that were tested good
 	Suspects    []kernel.Commit `json:"suspects,omitempty"`
 	Unclear     string          `json:"unclear,omitempty"`
-	Axis        string          `json:"axis"`              // what each candidate is: commit, kernel, image or layer
+	Flip        *Flip           `json:"flip,omitempty"`    // where settings were bisected: Culprit is then the good one with the smallest set
+	Axis        string          `json:"axis"`              // what each candidate is: commit, kernel, image, layer or setting
 	Range       int             `json:"range"`             // commits between the ends
 	Inert       int             `json:"inert"`             // those of them that, as the last builds read the tree, cannot change the kernel
 	Kernels     []Package       `json:"kernels,omitempty"` // all, in order, where ready-made ones were bisected; a commit's hash is then a package's digest
@@ -115,6 +118,7 @@ type bisection struct {
 	pool     *pool               // where they are ready made
 	gallery  *gallery            // where they are images
 	commands *commands           // where they are no kernels
+	settings *settings           // where they are sets of differences
 	journal  *journal
 	guest    *guest
 	vain     vain
@@ -219,13 +223,7 @@ func (b *bisection) hunt(ctx context.Context, commits []kernel.Commit) error {
 			return err
 		}
 		b.foreign = b.journal.foreign
-		ok, err := b.verifyEnds(ctx)
-		switch {
-		case err == nil && ok:
-			err = b.search(ctx)
-		case err == nil:
-			err = b.end()
-		}
+		err := b.seek(ctx)
 		if err == nil {
 			b.finish()
 		}
@@ -236,6 +234,21 @@ func (b *bisection) hunt(ctx context.Context, commits []kernel.Commit) error {
 		r := &b.result
 		r.Culprit, r.Parents, r.Suspects, r.Unclear, r.Runs, r.Confidence, r.Rate = nil, nil, nil, "", nil, 0, nil
 	}
+}
+
+// seek goes from the ends to the answer, once.
+func (b *bisection) seek(ctx context.Context) error {
+	if b.settings != nil {
+		return b.minimize(ctx)
+	}
+	ok, err := b.verifyEnds(ctx)
+	switch {
+	case err != nil:
+		return err
+	case ok:
+		return b.search(ctx)
+	}
+	return b.end()
 }
 
 // replayed has the journal begin with the verdicts of a log.

@@ -11,7 +11,7 @@ import (
 
 // ofCommits tells whether the candidates are commits of a repository.
 func (o BisectOptions) ofCommits() bool {
-	return len(o.Kernels) == 0 && len(o.Images) == 0 && o.Layers == ""
+	return len(o.Kernels) == 0 && len(o.Images) == 0 && o.Layers == "" && o.Settings == nil
 }
 
 func (h *history) ends(ctx context.Context, o BisectOptions, r *Bisection) ([]kernel.Commit, error) {

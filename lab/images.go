@@ -23,8 +23,7 @@ type gallery struct {
 	spec   Spec
 	at     int    // of the image under test in the Spec's
 	loads  []Load // in the place of that one
-	source source
-	built  *Trial
+	source constant
 }
 
 // openGallery finds the images that the options name.
@@ -43,7 +42,7 @@ func (l *Lab) openGallery(ctx context.Context, o BisectOptions) (*gallery, error
 		return nil, err
 	}
 	g.spec.Images[g.at] = g.loads[0]
-	g.source, err = l.source(ctx, g.spec)
+	g.source.source, err = l.source(ctx, g.spec)
 	return g, err
 }
 
@@ -208,7 +207,7 @@ func (g *gallery) pick(what string) (int, error) {
 }
 
 func (g *gallery) identity() []string {
-	names := []string{"kernel " + cmp.Or(g.source.ready.Digest, g.source.commit.Hash)}
+	names := []string{"kernel " + g.source.name()}
 	for i := range g.loads {
 		names = append(names, g.commits[i].Hash)
 	}
@@ -217,16 +216,7 @@ func (g *gallery) identity() []string {
 
 // trial gets the one kernel.
 func (g *gallery) trial(ctx context.Context, _ kernel.Commit) (Trial, error) {
-	if g.built == nil {
-		t, err := g.source.trial(ctx)
-		if err != nil {
-			return Trial{}, err
-		}
-		g.built = &t
-	}
-	t := *g.built
-	g.built.Cached, g.built.Build = true, 0
-	return t, nil
+	return g.source.trial(ctx)
 }
 
 // guest makes the guest with a candidate in it, of the images that are pinned.

@@ -66,7 +66,13 @@ func (s *Saved) Status() (Status, error) {
 		return st, nil
 	}
 	st.Ended, st.Unclear, st.Steps = true, end.Unclear, 0
-	for _, c := range l.commits {
+	candidates := slices.Clone(l.commits)
+	for _, t := range st.Tested {
+		if len(t.Set) > 0 {
+			candidates = append(candidates, t.Commit) // no range has all sets
+		}
+	}
+	for _, c := range candidates {
 		if c.Hash == end.Culprit {
 			st.Culprit = &c
 		}

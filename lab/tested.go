@@ -35,13 +35,14 @@ type Tested struct {
 	Inferred string `json:"inferred,omitempty"`
 	// Unbuilt is an inferred verdict of a commit that was not even built:
 	// nothing that differs between the two is compiled.
-	Unbuilt bool   `json:"unbuilt,omitempty"`
-	Tree    string `json:"tree,omitempty"`    // where there is no kernel: the hash of the commit's tree
-	Kernel  string `json:"kernel,omitempty"`  // digest of the kernel image
-	Image   string `json:"image,omitempty"`   // what was tested of the image under test, where images are bisected
-	Modules string `json:"modules,omitempty"` // digest of the modules that came along with it
-	Dir     string `json:"dir,omitempty"`     // what the trial saw, below the bisect's folder
-	Drift   int    `json:"drift,omitempty"`   // symbols of its config that differ from the first kernel's
+	Unbuilt bool     `json:"unbuilt,omitempty"`
+	Tree    string   `json:"tree,omitempty"`    // where there is no kernel: the hash of the commit's tree
+	Kernel  string   `json:"kernel,omitempty"`  // digest of the kernel image
+	Image   string   `json:"image,omitempty"`   // what was tested of the image under test, where images are bisected
+	Set     []string `json:"set,omitempty"`     // where settings are bisected: the differences that were made to the good one
+	Modules string   `json:"modules,omitempty"` // digest of the modules that came along with it
+	Dir     string   `json:"dir,omitempty"`     // what the trial saw, below the bisect's folder
+	Drift   int      `json:"drift,omitempty"`   // symbols of its config that differ from the first kernel's
 	// Known is the kind of known breakage that kept it from being built.
 	Known string `json:"known,omitempty"`
 	// OnTop is what became of the picks and patches at this commit.
@@ -191,7 +192,9 @@ func (b *bisection) took(t Tested) string {
 		return "the same files as " + short(t.Inferred) + ": not run again"
 	case b.commands != nil:
 		return "ran for " + seconds(t.Test)
-	case isPackageHash(t.Commit.Hash):
+	case b.settings != nil && (t.Cached || t.Build == 0):
+		built = "the same kernel"
+	case b.settings == nil && isPackageHash(t.Commit.Hash):
 		built = "ready made"
 	case t.Prepared != "" && t.Build < time.Second:
 		built = "kernel ready, prepared while " + short(t.Prepared) + " was tested"

@@ -13,6 +13,8 @@ func answer(b lab.Bisection) string {
 	var s strings.Builder
 	what := b.Axis
 	switch {
+	case b.Culprit != nil && b.Flip != nil:
+		settingAnswer(&s, b)
 	case b.FirstBad() != nil:
 		packageAnswer(&s, b)
 	case b.Culprit != nil && what != "commit":
@@ -74,6 +76,10 @@ func answer(b lab.Bisection) string {
 	}
 	if b.Command != "" {
 		commandCount(&s, b)
+		return s.String()
+	}
+	if b.Flip != nil {
+		fmt.Fprintf(&s, "%d tests, %d boots, %s; state in %s\n", len(b.Tested)-said, booted, plural(b.Range, "difference"), b.Dir)
 		return s.String()
 	}
 	fmt.Fprintf(&s, "%d tests, %d boots, %d %ss in the range; state in %s\n", len(b.Tested)-said, booted, b.Range, what, b.Dir)

@@ -53,6 +53,8 @@ the oldest to the newest, a range FROM..TO of a registry's tags, or a quoted
 pattern of files. With --layers it is one image, to which its layers are added one
 by one. The kernel is one that is ready, --kernel, or --commit of --repo.
 
+` + settingHelp + `
+
 Without --good, lab looks for a good commit to begin with: it goes back over the
 tags of releases in strides that grow, or over the history where there are none.
 Good and bad may be on different branches: then it is seen first what they part
@@ -83,6 +85,8 @@ EXAMPLES
    lab bisect --kernels 'pool/*.deb' --image rootfs:app.tar -- /test
    lab bisect --images app:1..app:20 --kernel bzImage -- /test
    lab bisect --layers app:20 --kernel bzImage --good 3 -- /test
+   lab bisect --cmdline-good 'quiet' --cmdline-bad 'mitigations=off security=selinux' \
+       --kernel bzImage --image app:20 -- /test
    lab bisect --good v1.0 --bad HEAD --run 'make && ./test'
    lab bisect --fix --bad v1.0 --good HEAD --run 'make && ./test'
    lab bisect --good v1.0 --timeout 10m --bad-match 'segfault' --run -- make check
@@ -96,8 +100,8 @@ EXAMPLES
 			moduleFlag(catKernel),
 			&cli.StringSliceFlag{Name: "images", Usage: "bisect the images `REF`, from the oldest to the newest: a reference, a range app:1..app:20 of tags, or a quoted pattern rootfs:build/*.tar; may be repeated", Category: catImage},
 			&cli.StringFlag{Name: "layers", Usage: "bisect the layers of the image `REF`", Category: catImage},
-			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "of --images and --layers: the kernel `FILE`, as lab run takes it", Category: catKernel},
-			&cli.StringFlag{Name: "commit", Usage: "of --images and --layers: revision `REV` of --repo", Value: "HEAD", Category: catKernel},
+			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "of --images, --layers and settings: the kernel `FILE`, as lab run takes it", Category: catKernel},
+			&cli.StringFlag{Name: "commit", Usage: "of --images, --layers and settings: revision `REV` of --repo", Value: "HEAD", Category: catKernel},
 			&cli.StringFlag{Name: "dir", Usage: "keep the bisect's state in `DIR`", DefaultText: "a folder of $XDG_STATE_HOME/lab/bisects named by what is bisected", Category: catOutput},
 			&cli.IntFlag{Name: "audit", Usage: "at the end, build and boot `N` of the commits that were taken for others' kernels, and take the answer back if one is not", Category: catVerdict},
 			&cli.Float64Flag{Name: "confidence", Usage: "repeat runs of a test that fails at times until the answer has the `PROBABILITY`", Value: .95, Category: catVerdict},
@@ -107,7 +111,7 @@ EXAMPLES
 			&cli.BoolFlag{Name: "prompt", Usage: "ask on the terminal for each verdict", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
 			jsonFlag(),
-		}, endFlags(), runFlags(), kernelFlags(), testFlags()),
+		}, endFlags(), settingFlags(), runFlags(), kernelFlags(), testFlags()),
 		Action: func(c *cli.Context) error {
 			s, err := spec(c)
 			if err != nil {
@@ -130,6 +134,7 @@ EXAMPLES
 				Dir: c.String("dir"), Audit: c.Int("audit"),
 				Confidence: c.Float64("confidence"), MaxRuns: c.Int("max-runs"), Steady: c.Bool("steady"),
 			}
+			setSettings(c, &o)
 			if o.Confidence < .5 || o.Confidence > .9999 {
 				return usagef("--confidence %v is not between 0.5 and 0.9999", o.Confidence)
 			}
@@ -137,14 +142,10 @@ EXAMPLES
 				return usagef("--max-runs %d: there cannot be fewer than none", o.MaxRuns)
 			}
 			o.Command, _ = c.App.Metadata[rawArgs].([]string)
-			if err := setEnds(c, &o); err != nil {
-				return err
-			}
-			if err := readReplay(c, &o); err != nil {
-				return err
-			}
-			if err := checkCandidates(c, &o); err != nil {
-				return err
+			for _, set := range []func(*cli.Context, *lab.BisectOptions) error{setEnds, readReplay, checkCandidates} {
+				if err := set(c, &o); err != nil {
+					return err
+				}
 			}
 			if err := check(&o.Spec); err != nil {
 				return err
@@ -187,13 +188,16 @@ func readReplay(c *cli.Context, o *lab.BisectOptions) error {
 // checkCandidates sees to it that the flags name commits or ready-made kernels,
 // and not something of both.
 func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
+	if o.Settings != nil {
+		return checkSettings(c, o)
+	}
 	s := o.Spec
 	if len(o.Images) > 0 || o.Layers != "" {
 		return checkImages(c, o)
 	}
 	for _, name := range []string{"kernel", "commit"} {
 		if c.IsSet(name) {
-			return usagef("--%s goes with --images and --layers, where the kernel stays; for several: --kernels REF, or --repo DIR", name)
+			return usagef("--%s goes with --images, --layers and --cmdline-bad, where the kernel stays; for several: --kernels REF, or --repo DIR", name)
 		}
 	}
 	if s.Symptom.Kind == lab.SymptomAsk {
@@ -246,23 +250,13 @@ func checkImages(c *cli.Context, o *lab.BisectOptions) error {
 			}[name])
 		}
 	}
-	s := &o.Spec
-	s.Kernel.File = c.String("kernel")
-	switch {
-	case s.Symptom.Kind == lab.SymptomBuild:
+	if o.Spec.Symptom.Kind == lab.SymptomBuild {
 		return usagef("--symptom build goes with --repo alone: here the kernel stays")
-	case s.Kernel.File == "" && s.Kernel.Repo == "":
-		return usagef("no kernel: name one with --kernel FILE, or --repo DIR [--commit REV]")
-	case s.Kernel.File != "" && s.Kernel.Repo != "":
-		return usagef("--kernel and --repo exclude each other")
-	case s.Kernel.Repo == "" && (c.IsSet("pick") || c.IsSet("patch")):
-		return usagef("--pick and --patch go with --repo: a kernel FILE is built already")
-	case s.Kernel.Repo != "" && len(s.Kernel.Modules) > 0:
-		return usagef("--module goes with --kernel: name the option of %s in a file for --config", s.Kernel.Modules[0])
 	}
-	if s.Kernel.Repo != "" {
-		s.Kernel.Commit = c.String("commit")
+	if err := checkKernel(c, o); err != nil {
+		return err
 	}
+	s := &o.Spec
 	reference := o.Layers
 	if reference == "" {
 		reference = o.Images[0]

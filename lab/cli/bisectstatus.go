@@ -52,7 +52,11 @@ func statusText(st lab.Status) string {
 	if st.Repo != "" {
 		of = " of " + st.Repo
 	}
-	fmt.Fprintf(&s, "  %s%s\n", plural(st.Range, st.Axis), of)
+	what := st.Axis
+	if what == "setting" {
+		what = "difference"
+	}
+	fmt.Fprintf(&s, "  %s%s\n", plural(st.Range, what), of)
 	for _, c := range st.Good {
 		fmt.Fprintf(&s, "  %s: %s\n", st.Terms.Word(lab.Good), called(c.Hash, c.Title))
 	}
@@ -70,6 +74,8 @@ func statusText(st lab.Status) string {
 	verdicts(&s, st)
 	window(&s, st)
 	switch {
+	case st.Culprit != nil && st.Axis == "setting":
+		fmt.Fprintf(&s, "the verdict flips with: %s\n", plainText(st.Culprit.Title))
 	case st.Culprit != nil:
 		fmt.Fprintf(&s, "%s is the first %s %s\n", called(st.Culprit.Hash, st.Culprit.Title), st.Terms.Word(lab.Bad), st.Axis)
 	case st.Ended:
@@ -120,8 +126,8 @@ func verdicts(s *strings.Builder, st lab.Status) {
 
 // window says what is left in the place of what was, as mozregression does.
 func window(s *strings.Builder, st lab.Status) {
-	if st.Culprit != nil {
-		return
+	if st.Culprit != nil || st.Axis == "setting" {
+		return // sets are in no order
 	}
 	left := plural(st.Left, st.Axis)
 	if st.Left == 0 {

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"lab/lab"
+)
+
+// settingHelp is what lab bisect's help says of settings.
+const settingHelp = `With --cmdline-good and --cmdline-bad kernel, image and test stay, and two settings
+around them are compared: the kernel's boot options, in what they differ. The answer
+is the smallest set of differences that flips the verdict, found by delta debugging:
+halves of them are tried, then quarters, alone and left out. An option that was added,
+removed, or that has another value or place is one difference. At the end it is checked
+both ways: the good setting with this set is bad, and the bad one without it is good.
+What both have in common is given with --cmdline.`
+
+// settingFlags name good and bad settings.
+func settingFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "cmdline-good", Usage: "with the boot options `ARGS` the symptom is not there", DefaultText: "none", Category: catMachine},
+		&cli.StringFlag{Name: "cmdline-bad", Usage: "with the boot options `ARGS` it is: find which of the differences it takes", DefaultText: "none", Category: catMachine},
+	}
+}
+
+// setSettings puts them into the options, where there are any.
+func setSettings(c *cli.Context, o *lab.BisectOptions) {
+	ends := func(what string) *lab.SettingEnds {
+		if !c.IsSet(what+"-good") && !c.IsSet(what+"-bad") {
+			return nil
+		}
+		if o.Settings == nil {
+			o.Settings = &lab.Settings{}
+		}
+		return &lab.SettingEnds{Good: c.String(what + "-good"), Bad: c.String(what + "-bad")}
+	}
+	if e := ends("cmdline"); e != nil {
+		o.Settings.Cmdline = e
+	}
+}
+
+// notOfSettings are the flags that say nothing where settings are bisected, and why.
+var notOfSettings = []struct{ name, why string }{
+	{"good", "the good end is a setting"},
+	{"bad", "the bad end is a setting"},
+	{"first-parent", "there are no commits to choose from"},
+	{"path", "there are no commits to choose from"},
+	{"run", "there is no kernel in it"},
+	{"replay", "git has no log of what is no commit"},
+	{"kernels", "the kernel stays: --kernel FILE"},
+	{"images", "the image stays: --image REF"},
+	{"layers", "the image stays: --image REF"},
+	{"audit", "no verdict is inferred there"},
+	{"confidence", "each setting is tested once, and the answer both ways"},
+	{"max-runs", "each setting is tested once, and the answer both ways"},
+	{"steady", "each setting is tested once, and the answer both ways"},
+	{"bundle", "a bundle holds one setting, and two kernels"},
+}
+
+// checkSettings is checkCandidates where settings are bisected.
+func checkSettings(c *cli.Context, o *lab.BisectOptions) error {
+	for _, f := range notOfSettings {
+		if c.IsSet(f.name) {
+			return usagef("--%s does not go with --cmdline-good and --cmdline-bad: %s", f.name, f.why)
+		}
+	}
+	if k := o.Spec.Symptom.Kind; k == lab.SymptomBuild || k == lab.SymptomAsk {
+		return usagef("--symptom %s goes with --repo alone: here the kernel stays, and is booted", k)
+	}
+	if len(o.Spec.Images) == 0 {
+		return usagef("no image: name the container to test with --image REF")
+	}
+	if err := checkKernel(c, o); err != nil {
+		return err
+	}
+	if err := o.Settings.Validate(); err != nil {
+		return usagef("%v", err)
+	}
+	return nil
+}
+
+// checkKernel sees to it that the flags name the one kernel of a bisect over
+// something else.
+func checkKernel(c *cli.Context, o *lab.BisectOptions) error {
+	s := &o.Spec
+	s.Kernel.File = c.String("kernel")
+	switch {
+	case s.Kernel.File == "" && s.Kernel.Repo == "":
+		return usagef("no kernel: name one with --kernel FILE, or --repo DIR [--commit REV]")
+	case s.Kernel.File != "" && s.Kernel.Repo != "":
+		return usagef("--kernel and --repo exclude each other")
+	case s.Kernel.Repo == "" && (c.IsSet("pick") || c.IsSet("patch")):
+		return usagef("--pick and --patch go with --repo: a kernel FILE is built already")
+	case s.Kernel.Repo != "" && len(s.Kernel.Modules) > 0:
+		return usagef("--module goes with --kernel: name the option of %s in a file for --config", s.Kernel.Modules[0])
+	}
+	if s.Kernel.Repo != "" {
+		s.Kernel.Commit = c.String("commit")
+	}
+	return nil
+}
+
+// settingAnswer tells the smallest set of differences that flips the verdict, and
+// how it was checked.
+func settingAnswer(s *strings.Builder, b lab.Bisection) {
+	f := b.Flip
+	if len(f.Minimal) == 1 {
+		fmt.Fprintf(s, "the verdict flips with: %s\n", described(f.Minimal[0]))
+	} else {
+		fmt.Fprintf(s, "the verdict flips with these %d together, of %d differences:\n", len(f.Minimal), len(f.Differences))
+		for _, d := range f.Minimal {
+			unsure := ""
+			if slices.Contains(f.Unsure, d) {
+				unsure = " (without it the rest could not be judged)"
+			}
+			fmt.Fprintf(s, "  %s%s\n", described(d), unsure)
+		}
+	}
+	if f.With != nil {
+		fmt.Fprintf(s, "  the good setting with it, tested again, is %s: %s\n", f.With.Mark, f.With.Reason)
+	}
+	if f.Without != nil {
+		fmt.Fprintf(s, "  the bad setting without it is %s: %s\n", f.Without.Mark, f.Without.Reason)
+	}
+}
+
+// described says a difference in words.
+func described(d lab.Difference) string {
+	switch {
+	case d.Good == "":
+		return "+" + d.Bad
+	case d.Bad == "":
+		return "-" + d.Good
+	case d.Good == d.Bad:
+		return d.Bad + ", at another place"
+	}
+	return fmt.Sprintf("%s in the place of %s", d.Bad, d.Good)
+}

@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"lab/lab"
+	"lab/lab/debiantest"
+)
+
+// TestBisectCmdline looks for two boot options, of six differences, that break a
+// test only together.
+func TestBisectCmdline(t *testing.T) {
+	needE2E(t)
+	home := t.TempDir()
+	args := []string{
+		"bisect", "--cmdline-good", "lab.a=1 lab.b nosmt", "--cmdline-bad", "lab.a=2 lab.b lab.c lab.d=x lab.e lab.f",
+		"--kernel", debiantest.Kernel(t), "--image", "rootfs:" + busyboxRoot(t), "--json", "--",
+		"sh", "-c", "! { grep -qw lab.a=2 /proc/cmdline && grep -qw lab.c /proc/cmdline; }",
+	}
+	stdout, _ := runLab(t, home, ExitGood, args...)
+	var b lab.Bisection
+	if err := json.Unmarshal([]byte(stdout), &b); err != nil {
+		t.Fatalf("%v in %s", err, stdout)
+	}
+	want := []lab.Difference{
+		{Kind: "cmdline", Name: "lab.a", Good: "lab.a=1", Bad: "lab.a=2"},
+		{Kind: "cmdline", Name: "lab.c", Bad: "lab.c"},
+	}
+	if b.Axis != "setting" || b.Range != 6 || b.Flip == nil || !slices.Equal(b.Flip.Minimal, want) || b.Unclear != "" {
+		t.Fatalf("found %+v, %s", b.Flip, b.Unclear)
+	}
+	boots := 0
+	for _, x := range b.Tested {
+		if x.Boot > 0 {
+			boots++
+		}
+	}
+	if boots > 12 || boots != len(b.Tested) {
+		t.Errorf("%d boots of %d tests", boots, len(b.Tested))
+	}
+	// Once more, from the journal, and for people.
+	stdout, stderr := runLab(t, home, ExitGood, slices.DeleteFunc(args, func(a string) bool { return a == "--json" })...)
+	if strings.Contains(stderr, "booted in") {
+		t.Errorf("booted again: %s", stderr)
+	}
+	for _, want := range []string{
+		"the verdict flips with these 2 together, of 6 differences:\n  lab.a=2 in the place of lab.a=1\n  +lab.c\n",
+		"the good setting with it, tested again, is bad: exit status 1", "the bad setting without it is good: exit status 0", ", 6 differences; state in ",
+	} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("lab bisect says %s\nwithout %q", stdout, want)
+		}
+	}
+	stdout, _ = runLab(t, home, ExitGood, "bisect", "status")
+	if !strings.Contains(stdout, "the verdict flips with: cmdline lab.a=1->lab.a=2 +lab.c\n") {
+		t.Errorf("the status is %s", stdout)
+	}
+}
