@@ -18,6 +18,9 @@ import (
 // differences between the two that makes good bad.
 type Settings struct {
 	Cmdline *SettingEnds // of the kernel's command line what stands behind Spec.Machine.Cmdline
+	// Caps are the container's capabilities, as parseCaps reads them, in the place
+	// of those that Spec.Test names.
+	Caps *SettingEnds
 }
 
 // SettingEnds are the good and the bad setting of one kind, as the user writes them.
@@ -25,7 +28,7 @@ type SettingEnds struct{ Good, Bad string }
 
 // A Difference is one thing in which the bad setting is not as the good one.
 type Difference struct {
-	Kind string `json:"kind"` // cmdline
+	Kind string `json:"kind"` // cmdline or caps
 	Name string `json:"name"`
 	Good string `json:"good,omitempty"` // as the good setting has it; empty where it does not
 	Bad  string `json:"bad,omitempty"`  // as the bad one has it
@@ -102,8 +105,14 @@ func (l *Lab) openSettings(ctx context.Context, o BisectOptions) (*settings, err
 
 func newSettings(o BisectOptions) (*settings, error) {
 	s := &settings{row: row{what: "setting"}, spec: o.Spec}
-	if e := o.Settings.Cmdline; e != nil {
-		k, err := cmdlineKnob(*e)
+	for _, kind := range []struct {
+		ends *SettingEnds
+		knob func(SettingEnds) (knob, error)
+	}{{o.Settings.Cmdline, cmdlineKnob}, {o.Settings.Caps, capsKnob}} {
+		if kind.ends == nil {
+			continue
+		}
+		k, err := kind.knob(*kind.ends)
 		if err != nil {
 			return nil, err
 		}
@@ -149,7 +158,7 @@ func (s *settings) with(set []int) Spec {
 // commit is how the bisect knows a set.
 func (s *settings) commit(set []int) kernel.Commit {
 	spec := s.with(set)
-	data, err := json.Marshal([]any{spec.Machine.Cmdline})
+	data, err := json.Marshal([]any{spec.Machine.Cmdline, spec.Test.CapAdd, spec.Test.CapDrop, spec.Test.Privileged})
 	if err != nil {
 		panic(err) // strings can be encoded
 	}

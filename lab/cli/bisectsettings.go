@@ -11,19 +11,22 @@ import (
 )
 
 // settingHelp is what lab bisect's help says of settings.
-const settingHelp = `With --cmdline-good and --cmdline-bad kernel, image and test stay, and two settings
-around them are compared: the kernel's boot options, in what they differ. The answer
-is the smallest set of differences that flips the verdict, found by delta debugging:
-halves of them are tried, then quarters, alone and left out. An option that was added,
-removed, or that has another value or place is one difference. At the end it is checked
-both ways: the good setting with this set is bad, and the bad one without it is good.
-What both have in common is given with --cmdline.`
+const settingHelp = `With --cmdline-good and --cmdline-bad, --caps-good and --caps-bad kernel, image and
+test stay, and what differs between two settings around them is searched: boot options,
+the container's capabilities, or both. The answer is the smallest set of differences
+that flips the verdict, found by delta debugging: halves of them are tried, then
+quarters, alone and left out. A boot option that was added, removed, or that has another
+value or place is one difference; what all have in common is given with --cmdline. At
+the end the answer is checked both ways: the good setting with this set is bad, and the
+bad one without it is good.`
 
 // settingFlags name good and bad settings.
 func settingFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "cmdline-good", Usage: "with the boot options `ARGS` the symptom is not there", DefaultText: "none", Category: catMachine},
 		&cli.StringFlag{Name: "cmdline-bad", Usage: "with the boot options `ARGS` it is: find which of the differences it takes", DefaultText: "none", Category: catMachine},
+		&cli.StringFlag{Name: "caps-good", Usage: "with the capabilities `LIST` the symptom is not there: names between commas, in front of them ALL, none or docker to begin with, then -NAME drops one; or privileged", DefaultText: "docker", Category: catTest},
+		&cli.StringFlag{Name: "caps-bad", Usage: "with the capabilities `LIST` it is", DefaultText: "docker", Category: catTest},
 	}
 }
 
@@ -40,6 +43,9 @@ func setSettings(c *cli.Context, o *lab.BisectOptions) {
 	}
 	if e := ends("cmdline"); e != nil {
 		o.Settings.Cmdline = e
+	}
+	if e := ends("caps"); e != nil {
+		o.Settings.Caps = e
 	}
 }
 
@@ -68,7 +74,12 @@ var notOfSettings = []struct{ name, why string }{
 func checkSettings(c *cli.Context, o *lab.BisectOptions) error {
 	for _, f := range notOfSettings {
 		if c.IsSet(f.name) {
-			return usagef("--%s does not go with --cmdline-good and --cmdline-bad: %s", f.name, f.why)
+			return usagef("--%s does not go with two settings (--cmdline-bad, --caps-bad): %s", f.name, f.why)
+		}
+	}
+	for _, name := range []string{"cap-add", "cap-drop", "privileged"} {
+		if o.Settings.Caps != nil && c.IsSet(name) {
+			return usagef("--%s does not go with --caps-bad: name all capabilities there, as in docker,NET_ADMIN", name)
 		}
 	}
 	if k := o.Spec.Symptom.Kind; k == lab.SymptomBuild || k == lab.SymptomAsk {
