@@ -95,10 +95,12 @@ type Bisection struct {
 	Tested      []Tested        `json:"tested"`
 	// Confidence is the probability of Culprit, or of Suspects together, and Rate
 	// that at which a bad kernel fails, by all runs; Runs are those of the culprit
-	// and then of its parents. Of a steady test there are only Runs.
+	// and then of its parents. Of a steady test there are only Runs. PValue is how
+	// likely chance alone would have made the runs differ so much: see [search.Fisher].
 	Confidence float64 `json:"confidence,omitempty"`
 	Rate       *Rate   `json:"rate,omitempty"`
 	Runs       []Runs  `json:"runs,omitempty"`
+	PValue     float64 `json:"p_value,omitempty"`
 	Images     []Image `json:"images"`
 	// Toolchain is what all kernels were built with; nil where none was.
 	Toolchain *kernel.Toolchain `json:"toolchain,omitempty"`
@@ -232,7 +234,7 @@ func (b *bisection) hunt(ctx context.Context, commits []kernel.Commit) error {
 		}
 		b.Progress.Say("verdicts were given or taken back meanwhile")
 		r := &b.result
-		r.Culprit, r.Parents, r.Suspects, r.Unclear, r.Runs, r.Confidence, r.Rate = nil, nil, nil, "", nil, 0, nil
+		r.Culprit, r.Parents, r.Suspects, r.Unclear, r.Runs, r.Confidence, r.Rate, r.PValue = nil, nil, nil, "", nil, 0, nil, 0
 	}
 }
 

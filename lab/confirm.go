@@ -99,6 +99,12 @@ func (b *bisection) found(culprit kernel.Commit) {
 			b.result.Parents = append(b.result.Parents, hash)
 		}
 	}
+	var parents search.Evidence
+	for _, runs := range b.result.Runs[1:] {
+		parents.Bad, parents.Good = parents.Bad+runs.Bad, parents.Good+runs.Good
+	}
+	first := b.result.Runs[0]
+	b.result.PValue = search.Fisher(search.Evidence{Bad: first.Bad, Good: first.Good}, parents)
 }
 
 // confirmed tells whether a commit and its parents were tested as the answer.

@@ -149,5 +149,5 @@ func (b *Bisection) Sure() string {
 	if b.Runs[0].Good > 0 || b.Rate.Mean < .9 {
 		rate = fmt.Sprintf("; a bad one fails %.0f%% of its runs (%.0f%% to %.0f%%)", 100*b.Rate.Mean, 100*b.Rate.Low, 100*b.Rate.High)
 	}
-	return fmt.Sprintf("confidence %.1f%%: %s%s", math.Floor(1000*b.Confidence)/10, runs, rate)
+	return fmt.Sprintf("confidence %.1f%%: %s (p = %.2g)%s", math.Floor(1000*b.Confidence)/10, runs, b.PValue, rate)
 }

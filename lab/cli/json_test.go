@@ -39,7 +39,7 @@ func TestJSON(t *testing.T) {
 	for name, value := range map[string]any{
 		"run": runResult{verdict, trial},
 		"bisect": lab.Bisection{
-			Good: []kernel.Commit{commit}, Bad: commit, Culprit: &commit, Parents: commit.Parents, Axis: "commit", Range: 24, Confidence: .98, Rate: &lab.Rate{Mean: .97, Low: .8, High: 1}, Runs: []lab.Runs{{Commit: commit, Bad: 2}},
+			Good: []kernel.Commit{commit}, Bad: commit, Culprit: &commit, Parents: commit.Parents, Axis: "commit", Range: 24, Confidence: .98, Rate: &lab.Rate{Mean: .97, Low: .8, High: 1}, Runs: []lab.Runs{{Commit: commit, Bad: 2}}, PValue: .1,
 			Tested: []lab.Tested{tested}, Images: []lab.Image{image}, Log: "git bisect start\n", Dir: "/s", Elapsed: time.Minute,
 		},
 		"bisect-status": lab.Status{
