@@ -143,7 +143,7 @@ func (s *Saved) possible(t Tested) error {
 	case isGood || isBad:
 		return nil
 	}
-	if _, ok := s.journal.lineage.at[t.Commit.Hash]; !ok {
+	if _, ok := s.journal.lineage.at[t.Commit.Hash]; !ok && !slices.ContainsFunc(s.sets(), func(c kernel.Commit) bool { return c.Hash == t.Commit.Hash }) {
 		return fmt.Errorf("%s is none of the %d %ss between the ends of this bisect: nothing would follow from it", name(t.Commit), s.Range, s.Axis)
 	}
 	return nil
@@ -275,7 +275,7 @@ func findCandidate(ctx context.Context, l *Lab, s *Saved, rev string) (kernel.Co
 // that is no commit by what it is called, too.
 func (s *Saved) byHash(start string) (kernel.Commit, error) {
 	var found []kernel.Commit
-	for _, c := range slices.Concat(s.Good, s.journal.lineage.commits) {
+	for _, c := range slices.Concat(s.Good, s.journal.lineage.commits, s.sets()) {
 		if isPackageHash(c.Hash) && c.Title == start {
 			return c, nil
 		}

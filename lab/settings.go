@@ -246,6 +246,19 @@ func (s *settings) known(j *journal) []search.SetTest {
 	return list
 }
 
+// sets are those that a bisect of settings has tested, beside its ends: all that
+// there could be are in no range.
+func (s *Saved) sets() []kernel.Commit {
+	var list []kernel.Commit
+	for _, e := range s.journal.events {
+		if t := e.Tested; t != nil && len(t.Set) > 0 && t.Commit.Hash != s.Bad.Hash &&
+			!slices.ContainsFunc(list, func(c kernel.Commit) bool { return c.Hash == t.Commit.Hash }) {
+			list = append(list, t.Commit)
+		}
+	}
+	return list
+}
+
 // without is the bad setting's set without another one, and without what needs
 // any of that.
 func (s *settings) without(set []int) []int {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -224,19 +223,18 @@ func TestSettingsByHand(t *testing.T) {
 	if _, err := f.bisect(); err != nil {
 		t.Fatal(err)
 	}
-	st, err := savedStatus(f.dir)
+	s, err := EditSaved(f.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := loadJournal(f.dir, os.O_RDWR)
-	if err != nil {
+	found, err := testLab(t).Find(t.Context(), s, "cmdline +a")
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	if _, err := s.Mark([]Tested{{Commit: found[0], Verdict: Verdict{Mark: Good}}}, ""); err != nil {
 		t.Fatal(err)
 	}
-	hand := Tested{Commit: *st.Culprit, Role: RoleHand, ByHand: true, Verdict: Verdict{Good, "by hand"}}
-	if err := j.add(record{Event: eventHand, Hand: []Tested{hand}}); err != nil {
-		t.Fatal(err)
-	}
-	j.Close()
+	s.Close()
 	b, err := f.bisect()
 	if err != nil {
 		t.Fatal(err)

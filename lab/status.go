@@ -66,13 +66,7 @@ func (s *Saved) Status() (Status, error) {
 		return st, nil
 	}
 	st.Ended, st.Unclear, st.Steps = true, end.Unclear, 0
-	candidates := slices.Clone(l.commits)
-	for _, t := range st.Tested {
-		if len(t.Set) > 0 {
-			candidates = append(candidates, t.Commit) // no range has all sets
-		}
-	}
-	for _, c := range candidates {
+	for _, c := range slices.Concat(l.commits, s.sets()) {
 		if c.Hash == end.Culprit {
 			st.Culprit = &c
 		}

@@ -153,7 +153,9 @@ func tellChange(c *cli.Context, s *lab.Saved, change lab.Change) error {
 	if len(change.Aside) > 0 {
 		b.WriteString("to have these count again: lab bisect undo\n")
 	}
-	fmt.Fprintf(&b, "%s left, %d before\n", plural(change.Left, s.Axis), change.Was)
+	if s.Axis != "setting" {
+		fmt.Fprintf(&b, "%s left, %d before\n", plural(change.Left, s.Axis), change.Was)
+	}
 	if change.Running {
 		b.WriteString("the lab at work on it sees this before its next step\n")
 	} else {
