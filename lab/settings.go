@@ -54,6 +54,9 @@ type Flip struct {
 	// Unsure are those of Minimal without which the others could not be judged, so
 	// that they may be there for no other reason.
 	Unsure []Difference `json:"unsure,omitempty"`
+	// Needed are those of Minimal that others of it cannot be made without: they may
+	// be there for that alone.
+	Needed []Difference `json:"needed,omitempty"`
 	// With is the test of the good setting with Minimal, made again at the end, and
 	// Without that of the bad setting without it: of an answer bad and good.
 	With    *Tested `json:"with,omitempty"`
@@ -312,7 +315,7 @@ func (b *bisection) trySet(ctx context.Context, set []int) (Trial, error) {
 // checks it both ways.
 func (b *bisection) minimize(ctx context.Context) error {
 	s, flip := b.settings, b.result.Flip
-	flip.Minimal, flip.Unsure, flip.With, flip.Without = nil, nil, nil, nil
+	*flip = Flip{Differences: s.differences}
 	b.Progress.Say("%s between the good setting and the bad one; checking both first", plural(len(s.deltas), "difference"))
 	for n := 0; b.result.Unclear == "" && b.result.Culprit == nil; {
 		if err := b.journal.refresh(); err != nil {
@@ -393,6 +396,9 @@ func (b *bisection) notAnEnd(step search.SetStep) {
 func (b *bisection) bothWays(ctx context.Context, step search.SetStep) error {
 	s, flip := b.settings, b.result.Flip
 	flip.Minimal, flip.Unsure = s.pick(step.Minimal), s.pick(step.Unsure)
+	flip.Needed = s.pick(slices.DeleteFunc(slices.Clone(step.Minimal), func(i int) bool {
+		return !slices.ContainsFunc(step.Minimal, func(j int) bool { return slices.Contains(s.deltas[j].Needs, i) })
+	}))
 	title := s.title(step.Minimal)
 	b.Progress.Say("the verdict would flip with %s; testing the good setting with it again", title)
 	t, err := b.testSet(ctx, step.Minimal, RoleConfirm, len(step.Minimal))

@@ -11,12 +11,13 @@ import (
 	"lab/probe"
 )
 
-// fakeSettings bisects two command lines whose trials are made up: verdict says
+// fakeSettings bisects two settings, by themselves command lines, whose trials are made up: verdict says
 // whether a set, by the names of its differences, makes the test fail.
 type fakeSettings struct {
 	t        *testing.T
 	good     string
 	bad      string
+	caps     *SettingEnds
 	verdict  func(names []string, run int) Mark
 	dir      string
 	runs     []string // the sets that were tried
@@ -31,7 +32,7 @@ func (f *fakeSettings) bisect() (Bisection, error) {
 	if f.dir == "" {
 		f.dir = f.t.TempDir()
 	}
-	o := BisectOptions{Settings: &Settings{Cmdline: &SettingEnds{f.good, f.bad}}, Spec: Spec{Symptom: Symptom{Kind: SymptomTest}}}
+	o := BisectOptions{Settings: &Settings{Cmdline: &SettingEnds{f.good, f.bad}, Caps: f.caps}, Spec: Spec{Symptom: Symptom{Kind: SymptomTest}}}
 	s, err := newSettings(o)
 	if err != nil {
 		f.t.Fatal(err)
@@ -214,6 +215,18 @@ func TestSettingsUnsure(t *testing.T) {
 	}
 	if minimal(b) != "+a +c" || fmt.Sprint(b.Flip.Unsure) != "[+c]" || b.Culprit == nil {
 		t.Errorf("%s, unsure %v, %s", minimal(b), b.Flip.Unsure, b.Unclear)
+	}
+}
+
+// What is in the answer because another difference cannot be made without it is told.
+func TestSettingsNeeded(t *testing.T) {
+	f := fakeSettings{t: t, bad: "a b", caps: &SettingEnds{"ALL,-KILL", "privileged"}, verdict: failsWith("+privileged")}
+	b, err := f.bisect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if minimal(b) != "+KILL +privileged" || fmt.Sprint(b.Flip.Needed) != "[+KILL]" || b.Culprit == nil || b.Culprit.Title != "caps +KILL +privileged" {
+		t.Errorf("%s, needed %v, %s", minimal(b), b.Flip.Needed, b.Unclear)
 	}
 }
 

@@ -127,11 +127,14 @@ func settingAnswer(s *strings.Builder, b lab.Bisection) {
 	} else {
 		fmt.Fprintf(s, "the verdict flips with these %d together, of %d differences:\n", len(f.Minimal), len(f.Differences))
 		for _, d := range f.Minimal {
-			unsure := ""
-			if slices.Contains(f.Unsure, d) {
-				unsure = " (without it the rest could not be judged)"
+			note := ""
+			switch {
+			case slices.Contains(f.Needed, d):
+				note = " (others of them need it, and it may be here for that alone)"
+			case slices.Contains(f.Unsure, d):
+				note = " (without it the rest could not be judged)"
 			}
-			fmt.Fprintf(s, "  %s%s\n", described(d), unsure)
+			fmt.Fprintf(s, "  %s%s\n", described(d), note)
 		}
 	}
 	if f.With != nil {
