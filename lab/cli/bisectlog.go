@@ -41,7 +41,7 @@ EXAMPLES
 			}
 			log := s.Log()
 			if log == "" {
-				return fmt.Errorf("git has no log of ready-made kernels: see lab bisect status, or lab bisect log --json")
+				return fmt.Errorf("git has no log but of commits: see lab bisect status, or lab bisect log --json")
 			}
 			_, err = io.WriteString(c.App.Writer, log)
 			return err
