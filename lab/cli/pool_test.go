@@ -66,7 +66,7 @@ func TestBisectPackages(t *testing.T) {
 	}
 	// Both ends and the answer are booted, and again until that is sure; what has the
 	// bytes of either end is not.
-	if boots < 4 || boots > 7 || inferred != len(b.Tested)-boots || inferred < 3 || kills < 4 {
+	if boots < 4 || boots > 10 || inferred != len(b.Tested)-boots || inferred < 3 || kills < 4 {
 		t.Errorf("%d tests, %d boots, %d inferred, %d kills", len(b.Tested), boots, inferred, kills)
 	}
 
