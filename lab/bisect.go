@@ -356,7 +356,7 @@ func (b *bisection) search(ctx context.Context) error {
 			return err
 		}
 		b.remember()
-		_, doubt := evidence(b.journal.records, b.commits, 1)
+		_, doubt := evidence(b.journal.records, b.journal.lineage, 1)
 		step := search.Next(b.candidates, b.marks)
 		switch {
 		case step.Conflict != nil && b.steady:

@@ -159,7 +159,8 @@ func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
 		if err != nil {
 			return err
 		}
-		inside := slices.ContainsFunc(slices.Concat(b.result.Good, b.commits), func(c kernel.Commit) bool { return c.Hash == hash })
+		_, inside := b.journal.lineage.at[hash]
+		inside = inside || slices.ContainsFunc(b.result.Good, func(c kernel.Commit) bool { return c.Hash == hash })
 		if t.Mark == Bad && (!inside || b.steady) {
 			b.result.Unclear = fmt.Sprintf(b.words("%s is %s, but so is its parent %s (%s): the test is flaky, or it was so before the %s end too"), name(culprit), b.called(Bad), name(p), t.Reason, b.called(Good))
 			return nil

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"lab/kernel"
@@ -37,28 +36,22 @@ type weighed struct {
 
 // weighAll has the search weigh all runs so far.
 func (b *bisection) weighAll() weighed {
-	w := weighed{commits: slices.Concat(b.result.Good, b.commits)}
-	at := make(map[string]int, len(w.commits))
-	for i, c := range w.commits {
-		at[c.Hash] = i
-	}
+	l := newLineage(slices.Concat(b.result.Good, b.commits))
+	w := weighed{commits: l.commits}
 	run, build, built := b.costs()
-	list := make([]search.Candidate, len(w.commits))
-	for i, c := range w.commits {
-		list[i] = search.Candidate{ID: c.Hash, Cost: run + build}
-		if built[c.Hash] {
-			list[i].Cost = run
+	list := l.candidates()
+	for i := range list {
+		c := &list[i]
+		if c.Cost = run + build; built[c.ID] {
+			c.Cost = run
 		}
-		if first := len(b.result.Good); i >= first {
-			list[i].Inert = b.candidates[i-first].Inert
-			for _, p := range c.Parents {
-				if n, ok := at[p]; ok && n < i {
-					list[i].Parents = append(list[i].Parents, n)
-				}
-			}
+		if first := len(b.result.Good); i < first {
+			c.Parents = nil // the order of the good ends is the user's
+		} else {
+			c.Inert = b.candidates[i-first].Inert
 		}
 	}
-	e, _ := evidence(b.journal.records, w.commits, certain)
+	e, _ := evidence(b.journal.records, l, certain)
 	w.Step = search.Search{Candidates: list, Confidence: b.confidence, MaxRuns: b.maxRuns}.Next(e)
 	return w
 }
@@ -84,14 +77,6 @@ func (b *bisection) costs() (run, build float64, built map[string]bool) {
 	return max(1, mean(runs)), mean(builds), built
 }
 
-// percent of a probability: 100% is said only of what is certain.
-func percent(p float64) string {
-	if p < 1 && p > .999 {
-		return "over 99.9%"
-	}
-	return strings.TrimSuffix(fmt.Sprintf("%.1f", p*100), ".0") + "%"
-}
-
 // mean is in seconds; 0 of nothing.
 func mean(list []time.Duration) float64 {
 	sum := time.Duration(0)
@@ -112,7 +97,7 @@ func (b *bisection) decide(ctx context.Context) (done bool, err error) {
 	switch {
 	case w.Test >= 0:
 		c := w.commits[w.Test]
-		b.Progress.Say("%s\n  %s; the likeliest is the first bad one with %s", name(c), b.words(w.Why), percent(w.Confidence))
+		b.Progress.Say("%s\n  %s; the likeliest is the first bad one with %s", name(c), b.words(w.Why), search.Percent(w.Confidence))
 		role := RoleAgain
 		if b.journal.tested(c.Hash, RoleStep) == nil && b.journal.tested(c.Hash, RoleEnd) == nil {
 			role = RoleStep
@@ -122,7 +107,7 @@ func (b *bisection) decide(ctx context.Context) (done bool, err error) {
 	case w.Culprit >= 0:
 		c := w.commits[w.Culprit]
 		if w.Culprit < len(b.result.Good) {
-			b.result.Unclear = fmt.Sprintf("the good end %s seems to be bad itself, with a probability of %s: give --good an older one", name(c), percent(w.Confidence))
+			b.result.Unclear = fmt.Sprintf("the good end %s seems to be bad itself, with a probability of %s: give --good an older one", name(c), search.Percent(w.Confidence))
 			return true, nil
 		}
 		if !b.confirmed(c) {

@@ -239,7 +239,7 @@ func TestEvidence(t *testing.T) {
 		"skipped after a run":  {[]record{of(2, Bad, "a", ""), of(2, Skip, "a", "")}, map[int]search.Evidence{2: {Bad: 1, Skip: true}}, false},
 		"nothing of the range": {[]record{of(9, Bad, "a", "")}, nil, false},
 	} {
-		got, doubt := evidence(test.records, commits, 1)
+		got, doubt := evidence(test.records, newLineage(commits), 1)
 		for i, e := range got {
 			if e != test.want[i] {
 				t.Errorf("%s: of %d %+v, want %+v", name, i, e, test.want[i])

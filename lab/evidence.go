@@ -20,8 +20,8 @@ type Runs struct {
 const certain = 1000
 
 // evidence turns a bisect's tests into what the search weighs: for every commit
-// of a list, parents first, how often it failed and passed. doubt says that the
-// same bytes have done both.
+// of a lineage how often it failed and passed. doubt says that the same bytes have
+// done both.
 //
 // Commits with the same bytes have the same verdict, so that their runs count
 // for all of them, and must count but once. What passed says most of the
@@ -30,24 +30,20 @@ const certain = 1000
 //
 // What somebody said by hand is certain: they are not asked again, and what they
 // called good weighs as sure of them passes.
-func evidence(records []record, commits []kernel.Commit, sure int) (e []search.Evidence, doubt bool) {
-	at := make(map[string]int, len(commits))
-	for i, c := range commits {
-		at[c.Hash] = i
-	}
+func evidence(records []record, l *lineage, sure int) (e []search.Evidence, doubt bool) {
 	type bytes struct {
 		search.Evidence
 		oldest, youngest int // of commits; -1 for none
 	}
 	alike := map[string]*bytes{}
-	e = make([]search.Evidence, len(commits))
+	e = make([]search.Evidence, len(l.commits))
 	of := map[string]string{} // what a commit comes out as
 	for _, r := range records {
 		t := r.Tested
 		if t == nil {
 			continue
 		}
-		i, listed := at[t.Commit.Hash]
+		i, listed := l.at[t.Commit.Hash]
 		if t.Mark == Skip {
 			if listed {
 				e[i].Skip = true
@@ -98,6 +94,6 @@ func (t *Tested) bytes() string { return t.Kernel + " " + t.Modules + " " + t.Im
 
 // runsOf counts the runs of a commit's bytes.
 func runsOf(records []record, c kernel.Commit) Runs {
-	e, _ := evidence(records, []kernel.Commit{c}, 1)
+	e, _ := evidence(records, newLineage([]kernel.Commit{c}), 1)
 	return Runs{Commit: c, Bad: e[0].Bad, Good: e[0].Good}
 }

@@ -132,7 +132,7 @@ func (b *bisection) save(t Trial, c kernel.Commit) (string, error) {
 // record has a verdict in the journal and then says it.
 func (b *bisection) record(r *Tested, err error) (Tested, error) {
 	if err == nil {
-		err = b.journal.add(record{Event: "verdict", Tested: r})
+		err = b.journal.add(record{Event: eventVerdict, Tested: r})
 	}
 	if err != nil {
 		return Tested{}, err

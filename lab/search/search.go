@@ -239,7 +239,7 @@ func (s Search) nextFlaky(e []Evidence, step Step) Step {
 	wrong := (1 - confidence) * margin
 	if step.Confidence >= 1-wrong {
 		step.Culprit = step.Top[0].Index
-		step.Why = fmt.Sprintf("the first bad commit with a probability of %s; a bad kernel fails %s of its runs", percent(step.Confidence), percent(b.rate.Mean))
+		step.Why = fmt.Sprintf("the first bad commit with a probability of %s; a bad kernel fails %s of its runs", Percent(step.Confidence), Percent(b.rate.Mean))
 		return step
 	}
 	total := 0
@@ -253,12 +253,12 @@ func (s Search) nextFlaky(e []Evidence, step Step) Step {
 	}
 	if pick.index < 0 && len(set) == 1 {
 		step.Culprit = set[0]
-		step.Why = fmt.Sprintf("the first bad commit with a probability of %s; no run that is left would tell more", percent(held))
+		step.Why = fmt.Sprintf("the first bad commit with a probability of %s; no run that is left would tell more", Percent(held))
 		return step
 	}
 	if pick.index < 0 {
 		step.Suspects, step.Confidence = set, held
-		step.Why = fmt.Sprintf("no run that is left tells these apart: the first bad commit is one of %d with a probability of %s", len(set), percent(held))
+		step.Why = fmt.Sprintf("no run that is left tells these apart: the first bad commit is one of %d with a probability of %s", len(set), Percent(held))
 		return step
 	}
 	step.Test = pick.index
@@ -275,12 +275,12 @@ func (s Search) nextFlaky(e []Evidence, step Step) Step {
 	if x := e[pick.index]; x.runs() > 0 {
 		run = fmt.Sprintf("run %d of it, after %d bad and %d good,", x.runs()+1, x.Bad, x.Good)
 	}
-	step.Why = fmt.Sprintf("%s%s tells most: %s of the suspicion is on it and what it is built upon", pick.instead, run, percent(on))
+	step.Why = fmt.Sprintf("%s%s tells most: %s of the suspicion is on it and what it is built upon", pick.instead, run, Percent(on))
 	return step
 }
 
-// percent of a probability: 100% and 0% are said only of what is certain.
-func percent(p float64) string {
+// Percent writes a probability: 100% and 0% are said only of what is certain.
+func Percent(p float64) string {
 	switch {
 	case p < 1 && p > .999:
 		return "over 99.9%"
