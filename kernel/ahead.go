@@ -3,7 +3,6 @@ package kernel
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -89,7 +88,7 @@ func (w *workTree) undo(ctx context.Context, b *footing) (undone bool, err error
 		return false, err
 	}
 	var outputs []string
-	for _, name := range written {
+	for name := range written {
 		if _, source := b.files[name]; source {
 			continue
 		}
@@ -119,23 +118,6 @@ func (w *workTree) undo(ctx context.Context, b *footing) (undone bool, err error
 		}
 	}
 	return true, nil
-}
-
-// writtenSince lists the files below dir that were written at that time or later.
-func writtenSince(dir string, since time.Time) (names []string, err error) {
-	err = filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil || info.ModTime().Before(since) {
-			return err
-		}
-		name, err := filepath.Rel(dir, file)
-		names = append(names, name)
-		return err
-	})
-	return names, err
 }
 
 // remade tells the files that a build makes again when they are gone, and with

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"lab/kernel/kconfig"
 )
@@ -152,11 +151,11 @@ func (t *Tree) tell(ctx context.Context, commit string, tools Toolchain, k Kerne
 
 // entryOf says what a commit's kernel is made from, and where the cache has it.
 func (t *Tree) entryOf(ctx context.Context, hash string, r request, tools Toolchain) (made []string, dir string, err error) {
-	var tree strings.Builder
-	if err := t.git(ctx, &tree, nil, "rev-parse", "--verify", hash+"^{tree}"); err != nil {
+	tree, err := t.TreeHash(ctx, hash)
+	if err != nil {
 		return nil, "", err
 	}
-	made = append([]string{"build", "tree " + strings.TrimSpace(tree.String()), r.identity()}, tools.Identity()...)
+	made = append([]string{"build", "tree " + tree, r.identity()}, tools.Identity()...)
 	return made, filepath.Join(t.kernels, cacheKey(made)), nil
 }
 

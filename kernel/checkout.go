@@ -68,34 +68,17 @@ func (t *Tree) Checkout(ctx context.Context, hash string, waiting func(holder st
 		err = errors.Join(err, unix.Flock(int(lock.Fd()), unix.LOCK_UN), lock.Close())
 	}()
 	w := workTree{Tree: t, lock: lock}
-	if err := w.enter(ctx, hash); err != nil {
+	err = w.enter(ctx, hash, func() error {
+		// gitrepository-layout(5): a file in the place of .git.
+		return writeIfChanged(filepath.Join(w.src(), ".git"), "gitdir: ../git\n")
+	})
+	if err != nil {
 		return fmt.Errorf("check out %.12s: %w", hash, err)
 	}
 	if err := use(w.src(), lock); err != nil {
 		return err
 	}
 	return os.Remove(w.marker())
-}
-
-// enter checks a commit out, and leaves the marker that says that something runs.
-func (w *workTree) enter(ctx context.Context, hash string) error {
-	if err := os.MkdirAll(w.src(), 0o755); err != nil {
-		return err
-	}
-	if err := w.recover(); err != nil {
-		return fmt.Errorf("recover the work tree: %w", err)
-	}
-	// gitrepository-layout(5): a file in the place of .git.
-	if err := writeIfChanged(filepath.Join(w.src(), ".git"), "gitdir: ../git\n"); err != nil {
-		return err
-	}
-	if err := w.mark(checkingOut); err != nil {
-		return err
-	}
-	if err := w.checkout(ctx, hash); err != nil {
-		return err
-	}
-	return w.mark(compiling)
 }
 
 // TreeHash is the hash of a commit's tree: two commits with the same one have

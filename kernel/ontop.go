@@ -137,7 +137,7 @@ func (o BuildOptions) OnTop() []string {
 }
 
 func (t *Tree) putOnTop(ctx context.Context, hash string, o BuildOptions) (Top, *Failure, error) {
-	before, _, err := t.own(ctx, ownGit{}, "rev-parse", "--verify", hash+"^{tree}")
+	before, err := t.TreeHash(ctx, hash)
 	if err != nil {
 		return Top{}, nil, err
 	}
@@ -365,15 +365,12 @@ var atHand = ownGit{env: []string{"GIT_NO_LAZY_FETCH=1", "GIT_ALLOW_PROTOCOL=non
 // own runs git in lab's own repository, without a work tree, and gives the one
 // line that it prints and what it complains of. Its commits are always the same.
 func (t *Tree) own(ctx context.Context, g ownGit, args ...string) (out, said string, err error) {
-	env := t.gitEnv()
-	if t.remote != "" {
-		env = append(gitBaseEnv(t.trees), networkEnv()...)
-	}
+	env := t.ownEnv()
 	for _, who := range []string{"AUTHOR", "COMMITTER"} {
 		env = append(env, "GIT_"+who+"_NAME=lab", "GIT_"+who+"_EMAIL=lab@localhost", "GIT_"+who+"_DATE=@0 +0000")
 	}
 	stdout, stderr := cappedBuffer{limit: maxField}, cappedBuffer{limit: 64 << 10}
-	c := child{dir: t.base, stdout: &stdout, stderr: &stderr, env: append(append(env, "GIT_DIR="+filepath.Join(t.base, "git")), g.env...)}
+	c := child{dir: t.base, stdout: &stdout, stderr: &stderr, env: append(env, g.env...)}
 	if g.stdin != nil {
 		c.stdin = bytes.NewReader(g.stdin)
 	}

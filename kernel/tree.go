@@ -299,15 +299,20 @@ func (t *Tree) userGit(ctx context.Context, args ...string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// git runs git in lab's own repository and work tree. It inherits the files in
-// held, and the locks on them.
-func (t *Tree) git(ctx context.Context, stdout io.Writer, held []*os.File, args ...string) error {
+// ownEnv is the environment of git for lab's own repository, which may fetch what
+// a partial clone lacks.
+func (t *Tree) ownEnv() []string {
 	env := t.gitEnv()
 	if t.remote != "" {
 		env = append(gitBaseEnv(t.trees), networkEnv()...)
 	}
-	c := child{dir: t.base, stdout: stdout, extra: held, env: append(env,
-		"GIT_DIR="+filepath.Join(t.base, "git"), "GIT_WORK_TREE="+filepath.Join(t.base, "src"))}
+	return append(env, "GIT_DIR="+filepath.Join(t.base, "git"))
+}
+
+// git runs git in lab's own repository and work tree. It inherits the files in
+// held, and the locks on them.
+func (t *Tree) git(ctx context.Context, stdout io.Writer, held []*os.File, args ...string) error {
+	c := child{dir: t.base, stdout: stdout, extra: held, env: append(t.ownEnv(), "GIT_WORK_TREE="+filepath.Join(t.base, "src"))}
 	if err := c.run(ctx, "git", args...); err != nil {
 		return fmt.Errorf("git %s: %w", args[0], err)
 	}

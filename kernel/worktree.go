@@ -71,21 +71,30 @@ func (w *workTree) make(ctx context.Context, hash string, r request) (Kernel, *F
 
 // prepare checks a commit out, and leaves the marker that says that make runs.
 func (w *workTree) prepare(ctx context.Context, hash string) error {
+	return w.enter(ctx, hash, func() error {
+		state := w.readState()
+		if state.Toolchain == nil || slices.Equal(state.Toolchain, w.tools.Identity()) {
+			return nil
+		}
+		// Older kernels' makefiles do not notice a new compiler.
+		if w.options.Ahead {
+			return errAhead
+		}
+		return w.wipe(ctx)
+	})
+}
+
+// enter checks a commit out, and leaves the marker that says that something runs.
+// ready is called before that, when what others have left is mended.
+func (w *workTree) enter(ctx context.Context, hash string, ready func() error) error {
 	if err := os.MkdirAll(w.src(), 0o755); err != nil {
 		return err
 	}
 	if err := w.recover(); err != nil {
 		return fmt.Errorf("recover the work tree: %w", err)
 	}
-	state := w.readState()
-	if state.Toolchain != nil && !slices.Equal(state.Toolchain, w.tools.Identity()) {
-		// Older kernels' makefiles do not notice a new compiler.
-		if w.options.Ahead {
-			return errAhead
-		}
-		if err := w.wipe(ctx); err != nil {
-			return err
-		}
+	if err := ready(); err != nil {
+		return err
 	}
 	if err := w.mark(checkingOut); err != nil {
 		return err
@@ -390,35 +399,43 @@ func (w *workTree) recover() error {
 // not 0, only those that were written within last of the newest of them.
 // Tracked files among them come back with the next checkout.
 func removeWritten(dir string, since time.Time, last time.Duration) error {
-	written := map[string]time.Time{}
-	latest := since
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if when := info.ModTime(); !when.Before(since) {
-			written[path] = when
-			if when.After(latest) {
-				latest = when
-			}
-		}
-		return nil
-	})
+	written, err := writtenSince(dir, since)
 	if err != nil {
 		return err
 	}
-	for path, when := range written {
+	latest := since
+	for _, when := range written {
+		if when.After(latest) {
+			latest = when
+		}
+	}
+	for name, when := range written {
 		if last == 0 || latest.Sub(when) < last {
-			if err := os.Remove(path); err != nil {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// writtenSince gives the files below dir that were written at that time or later,
+// and when.
+func writtenSince(dir string, since time.Time) (map[string]time.Time, error) {
+	written := map[string]time.Time{}
+	err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil || info.ModTime().Before(since) {
+			return err
+		}
+		name, err := filepath.Rel(dir, file)
+		written[name] = info.ModTime()
+		return err
+	})
+	return written, err
 }
 
 func (w *workTree) readState() buildState {
