@@ -158,41 +158,15 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 		}
 	}
 	b := newBisection(l, o)
-	b.result.Walked, b.compiler = o.walked, o.compiler
-	if o.Spec.Command != nil {
-		b.result.Command = o.Spec.Command.String()
-	}
-	if err := b.openAxis(ctx, o); err != nil {
-		return Bisection{}, err
-	}
 	defer b.Close()
-	if err := b.setTerms(o); err != nil {
+	if err := b.open(ctx, o); err != nil {
 		return Bisection{}, err
 	}
-	b.result.FirstParent, b.result.Paths = o.FirstParent, o.Paths
-	b.result.Axis = b.words("commit")
-	defer func() { b.ahead.yield(nil) }()
 	commits, err := b.ends(ctx, o, &b.result)
 	if err != nil {
 		return Bisection{}, err
 	}
-	if err := b.chooseToolchain(ctx, b.result.Good, b.result.Bad); err != nil {
-		return Bisection{}, err
-	}
-	key, err := b.key()
-	if err != nil {
-		return Bisection{}, err
-	}
-	if o.Dir == "" {
-		o.Dir = filepath.Join(l.State, "bisects", key[:16])
-	}
-	b.result.Dir = o.Dir
-	if b.journal, err = openJournal(ctx, o.Dir); err != nil {
-		return Bisection{}, err
-	}
-	defer b.journal.Close()
-	b.commits = commits
-	if err := b.begin(ctx, o, key); err != nil {
+	if err := b.enter(ctx, o, commits); err != nil {
 		return Bisection{}, err
 	}
 	if err := b.hunt(ctx, commits); err != nil {
@@ -208,6 +182,52 @@ func newBisection(l *Lab, o BisectOptions) *bisection {
 	return &bisection{
 		Lab: l, spec: o.Spec, audits: o.Audit, ask: o.Ask, replay: o.Replay, start: time.Now(),
 		steady: o.Steady || o.Spec.Symptom.Kind == SymptomBuild || o.Terms.Fix, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
+		compiler: o.compiler, result: Bisection{Walked: o.walked, FirstParent: o.FirstParent, Paths: o.Paths},
+	}
+}
+
+// open opens what the candidates come from.
+func (b *bisection) open(ctx context.Context, o BisectOptions) error {
+	if err := b.openAxis(ctx, o); err != nil {
+		b.axis = nil // one that is not open is not closed
+		return err
+	}
+	if o.Spec.Command != nil {
+		b.result.Command = o.Spec.Command.String()
+	}
+	if err := b.setTerms(o); err != nil {
+		return err
+	}
+	b.result.Axis = b.words("commit")
+	return nil
+}
+
+// enter opens the journal of the range, in o.Dir or in a folder that is named by
+// what is bisected, and begins it or goes on. The ends are known by now.
+func (b *bisection) enter(ctx context.Context, o BisectOptions, commits []kernel.Commit) error {
+	if err := b.chooseToolchain(ctx, b.result.Good, b.result.Bad); err != nil {
+		return err
+	}
+	key, err := b.key()
+	if err != nil {
+		return err
+	}
+	b.result.Dir = cmp.Or(o.Dir, filepath.Join(b.State, "bisects", key[:16]))
+	if b.journal, err = openJournal(ctx, b.result.Dir); err != nil {
+		return err
+	}
+	b.commits = commits
+	return b.begin(ctx, o, key)
+}
+
+// Close ends the work, whatever of it was begun.
+func (b *bisection) Close() {
+	if b.journal != nil {
+		b.journal.Close()
+	}
+	b.ahead.yield(nil)
+	if b.axis != nil {
+		b.axis.Close()
 	}
 }
 

@@ -19,12 +19,8 @@ type stop struct{ name, hash string }
 // a journal of its own, and counts in the bisect. Unclear says that all are bad.
 func (l *Lab) findGood(ctx context.Context, o *BisectOptions) (Bisection, error) {
 	b := newBisection(l, *o)
-	if err := b.openAxis(ctx, *o); err != nil {
-		return Bisection{}, err
-	}
 	defer b.Close()
-	defer func() { b.ahead.yield(nil) }()
-	if err := b.setTerms(*o); err != nil {
+	if err := b.open(ctx, *o); err != nil {
 		return Bisection{}, err
 	}
 	h := b.commitAxis()
@@ -35,27 +31,11 @@ func (l *Lab) findGood(ctx context.Context, o *BisectOptions) (Bisection, error)
 	if err != nil {
 		return Bisection{}, err
 	}
-	if err := b.chooseToolchain(ctx, nil, b.result.Bad); err != nil {
-		return Bisection{}, err
-	}
-	key, err := b.key()
-	if err != nil {
-		return Bisection{}, err
-	}
-	dir := filepath.Join(l.State, "bisects", key[:16])
+	own := *o
 	if o.Dir != "" {
-		dir = filepath.Join(o.Dir, "ends")
+		own.Dir = filepath.Join(o.Dir, "ends")
 	}
-	b.result.Dir, b.result.Axis = dir, b.words("commit")
-	if o.Spec.Command != nil {
-		b.result.Command = o.Spec.Command.String()
-	}
-	if b.journal, err = openJournal(ctx, dir); err != nil {
-		return Bisection{}, err
-	}
-	defer b.journal.Close()
-	b.commits = []kernel.Commit{b.result.Bad}
-	if err := b.begin(ctx, *o, key); err != nil {
+	if err := b.enter(ctx, own, []kernel.Commit{b.result.Bad}); err != nil {
 		return Bisection{}, err
 	}
 	if err := b.walk(ctx, h, stops, o); err != nil {
@@ -73,7 +53,7 @@ func (l *Lab) findGood(ctx context.Context, o *BisectOptions) (Bisection, error)
 	o.compiler = b.options.Toolchain.Identity()
 	for _, t := range b.result.Tested {
 		if t.Dir != "" {
-			t.Dir = filepath.Join(dir, t.Dir)
+			t.Dir = filepath.Join(b.result.Dir, t.Dir)
 		}
 		o.walked = append(o.walked, t)
 	}

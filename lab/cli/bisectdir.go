@@ -65,13 +65,23 @@ func bisectLine(d lab.BisectDir) string {
 	return s
 }
 
-// saved opens the bisect that a command looks at.
-func saved(c *cli.Context) (*lab.Saved, error) {
-	dir, err := bisectDir(c)
-	if err != nil {
-		return nil, err
+// withSaved is the action of a command that looks at a bisect, and takes no arguments.
+func withSaved(look func(*cli.Context, *lab.Saved) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if c.Args().Present() {
+			return usagef("unexpected argument %q", c.Args().First())
+		}
+		dir, err := bisectDir(c)
+		if err != nil {
+			return err
+		}
+		s, err := lab.OpenSaved(dir)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return look(c, s)
 	}
-	return lab.OpenSaved(dir)
 }
 
 // edited opens the bisect that a command adds to, and says which it is.

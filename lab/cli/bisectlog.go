@@ -23,15 +23,7 @@ EXAMPLES
    lab bisect log > bisect.log; git bisect replay bisect.log
    lab bisect log --json | jq -r 'select(.tested) | .tested.verdict'`,
 		Flags: []cli.Flag{dirFlag(), &cli.BoolFlag{Name: "json", Usage: "print the journal's events, a JSON object a line"}},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("unexpected argument %q", c.Args().First())
-			}
-			s, err := saved(c)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		Action: withSaved(func(c *cli.Context, s *lab.Saved) error {
 			if c.Bool("json") {
 				data, err := s.Events()
 				if err == nil {
@@ -43,9 +35,9 @@ EXAMPLES
 			if log == "" {
 				return fmt.Errorf("git has no log but of commits: see lab bisect status, or lab bisect log --json")
 			}
-			_, err = io.WriteString(c.App.Writer, log)
+			_, err := io.WriteString(c.App.Writer, log)
 			return err
-		},
+		}),
 	}
 }
 
@@ -127,22 +119,14 @@ verdict, and those that are left where these are few; --all shows every one.` + 
 EXAMPLE
    lab bisect visualize --all | less`,
 		Flags: []cli.Flag{dirFlag(), &cli.BoolFlag{Name: "all", Usage: "leave nothing out"}, jsonFlag()},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("unexpected argument %q", c.Args().First())
-			}
-			s, err := saved(c)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		Action: withSaved(func(c *cli.Context, s *lab.Saved) error {
 			rows := s.Picture(c.Bool("all"))
 			if c.Bool("json") {
 				return printJSON(c.App.Writer, rows)
 			}
-			_, err = io.WriteString(c.App.Writer, drawn(rows, s.Begun))
+			_, err := io.WriteString(c.App.Writer, drawn(rows, s.Begun))
 			return err
-		},
+		}),
 	}
 }
 

@@ -23,15 +23,7 @@ EXAMPLES
    lab bisect status
    lab bisect status --dir ~/hunt --json`,
 		Flags: []cli.Flag{dirFlag(), jsonFlag()},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("unexpected argument %q", c.Args().First())
-			}
-			s, err := saved(c)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		Action: withSaved(func(c *cli.Context, s *lab.Saved) error {
 			st, err := s.Status()
 			if err != nil {
 				return err
@@ -41,7 +33,7 @@ EXAMPLES
 			}
 			_, err = io.WriteString(c.App.Writer, statusText(st))
 			return err
-		},
+		}),
 	}
 }
 
