@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -141,6 +142,9 @@ func (p *pack) describe(ctx context.Context, s Spec, g *guest) error {
 		m.Images = append(m.Images, i)
 	}
 	m.Disk = bundle.Disk{Member: memberDisk, Digest: digest, Size: g.disk.Size, Free: s.Free}
+	if r := p.found.Rate; r != nil && p.found.Runs[0].Good > 0 {
+		m.Rate = min(.99, max(.01, math.Round(100*r.Mean)/100))
+	}
 	c := p.found.Culprit
 	m.Culprit = &bundle.Culprit{Commit: c.Hash, Title: c.Title, Author: c.Author, Date: c.Date, Patch: memberPatch}
 	if bad := p.found.FirstBad(); bad != nil {

@@ -1,19 +1,23 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"math"
 	"os"
-	"path"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
+	"lab/disk"
 	"lab/kernel"
+	"lab/kernel/kconfig"
 	"lab/kernel/qemu"
 	"lab/lab/bundle"
 )
@@ -23,6 +27,8 @@ const (
 	Same      = "same"          // both kernels did what was recorded
 	Different = "different"     // at least one did not
 	CannotRun = "could not run" // at least one could not be judged here
+	Fixed     = "fixed"         // another kernel does not show what the bad one still does
+	NotFixed  = "not fixed"     // it does
 )
 
 // A Reproduction compares a bundle's recorded runs with new ones.
@@ -30,6 +36,9 @@ type Reproduction struct {
 	Outcome string   `json:"outcome"`
 	Runs    []Rerun  `json:"runs"`
 	Notes   []string `json:"notes,omitempty"` // what is not as on the recording machine, and may matter
+	// Tried is the test on a kernel that the bundle does not have, where one was
+	// given. Outcome is then what it says: Fixed, NotFixed or CannotRun.
+	Tried *Rerun `json:"tried,omitempty"`
 
 	Manifest bundle.Manifest `json:"-"`
 }
@@ -37,20 +46,30 @@ type Reproduction struct {
 // A Rerun is one recorded run, done again.
 type Rerun struct {
 	Role     string     `json:"role"`
-	Kernel   string     `json:"kernel"` // what the kernel is called: its release and commit
-	Recorded bundle.Run `json:"recorded"`
+	Kernel   string     `json:"kernel"`   // what the kernel is called: its release and commit
+	Recorded bundle.Run `json:"recorded"` // of one that the bundle does not have that of the bad kernel
 	Verdict
+	Runs        int      `json:"runs"` // a failure that comes at times is looked for more than once
 	Outcome     string   `json:"outcome"`
 	Differences []string `json:"differences,omitempty"`
-	Trial       Trial    `json:"trial"`
+	// Diffs are, of what the test said, the unified diffs from then to now, without
+	// what changes from run to run: times, addresses and process numbers.
+	Diffs []string `json:"diffs,omitempty"`
+	Trial Trial    `json:"trial"`
 }
 
+// RoleTried is the role of a kernel that the bundle does not have.
+const RoleTried = "tried"
+
 // ReproduceOptions may change the machine of a reproduction; zero fields are
-// as recorded, but for the accelerator: a stranger's kernel gets KVM only when
-// Accel asks for it.
+// as recorded.
 type ReproduceOptions struct {
-	QEMU  string
-	Accel string
+	QEMU string
+	// AllowKVM lets a stranger's kernels have KVM, where it works.
+	AllowKVM bool
+	// Kernel is another kernel to try the bundle's test on; a commit is built with
+	// the bad kernel's configuration, unless it names another.
+	Kernel *KernelSpec
 }
 
 // Reproduce verifies the bundle in file, boots its good and its bad kernel
@@ -70,35 +89,92 @@ func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (R
 		return Reproduction{}, err
 	}
 	defer b.Close()
-	disk := filepath.Join(dir, "disk.img")
-	if err := b.ExpandDisk(ctx, disk); err != nil {
+	r := rerunner{Lab: l, bundle: b, dir: dir}
+	if err := r.open(ctx, o); err != nil {
 		return Reproduction{}, err
 	}
 	m := b.Manifest
 	l.Progress.Say("verified: %d members, made by lab %s with QEMU %s", len(m.Members), m.Lab, m.Machine.QEMU)
-
-	r := Reproduction{Outcome: Same, Manifest: m}
+	var tried Trial
+	if o.Kernel != nil { // what does not build is known before anything is booted
+		if tried, err = r.build(ctx, *o.Kernel); err != nil {
+			return Reproduction{}, err
+		}
+	}
+	found := Reproduction{Outcome: Same, Manifest: m, Notes: r.notes()}
 	for _, role := range []string{bundle.RoleGood, bundle.RoleBad} {
-		run, err := l.rerun(ctx, b, disk, role, o)
+		run, err := r.rerun(ctx, role)
 		if err != nil {
 			return Reproduction{}, err
 		}
-		r.Runs = append(r.Runs, run)
+		found.Runs = append(found.Runs, run)
 		l.Progress.Say("  %s: %s (recorded: %s)", run.Mark, run.Reason, run.Recorded.Verdict)
-		if run.Outcome == Different || r.Outcome == Same {
-			r.Outcome = run.Outcome
+		if run.Outcome == Different || found.Outcome == Same {
+			found.Outcome = run.Outcome
 		}
 	}
-	if t := r.Runs[0].Trial; t.QEMU != "" {
-		note := func(what, then, now string) {
-			if then != now {
-				r.Notes = append(r.Notes, fmt.Sprintf("%s was %s and is %s here", what, then, now))
-			}
-		}
-		note("QEMU", m.Machine.QEMU, t.QEMU)
-		note("the accelerator", m.Machine.Accel, t.Accel)
+	if o.Kernel == nil {
+		return found, nil
 	}
-	return r, nil
+	run, err := r.try(ctx, tried, found.Runs[1])
+	if err != nil {
+		return Reproduction{}, err
+	}
+	l.Progress.Say("  %s on %s: %s", run.Mark, run.Kernel, run.Reason)
+	found.Tried, found.Outcome = &run, run.Outcome
+	return found, nil
+}
+
+// rerunner runs the test of an open bundle.
+type rerunner struct {
+	*Lab
+	bundle *bundle.Bundle
+	dir    string // of the quarantine
+	disk   string
+	qemu   emulator
+	runs   int // of a kernel that does not fail before
+}
+
+// open expands the disk and makes the machine, all of a stranger's.
+func (r *rerunner) open(ctx context.Context, o ReproduceOptions) (err error) {
+	m := r.bundle.Manifest
+	spec := MachineSpec{QEMU: o.QEMU, Accel: "tcg", Memory: m.Machine.Memory, CPUs: m.Machine.CPUs}
+	if o.AllowKVM {
+		spec.Accel = ""
+	}
+	if r.qemu, err = r.emulator(ctx, spec); err != nil {
+		return err
+	}
+	r.qemu.Confined, r.qemu.CPU, r.qemu.Clock = true, m.Machine.CPU, m.Machine.Clock
+	r.disk = filepath.Join(r.dir, "disk.img")
+	r.runs = enoughRuns(m.Rate)
+	return r.bundle.ExpandDisk(ctx, r.disk)
+}
+
+// enoughRuns is how often a bad kernel is run to see it fail with a probability
+// of 95 %, when it fails at this rate.
+func enoughRuns(rate float64) int {
+	if rate <= 0 || rate >= .95 {
+		return 1
+	}
+	return min(int(math.Ceil(math.Log(1-.95)/math.Log(1-rate))), defaultMaxRuns)
+}
+
+// notes are what of the machine is not as it was.
+func (r *rerunner) notes() []string {
+	var notes []string
+	m := r.bundle.Manifest
+	note := func(what, then, now string) {
+		if then != now {
+			notes = append(notes, fmt.Sprintf("%s was %s and is %s here", what, then, now))
+		}
+	}
+	note("QEMU", m.Machine.QEMU, r.qemu.version)
+	note("the accelerator", m.Machine.Accel, r.qemu.Accel)
+	if m.Machine.Accel == "kvm" || r.qemu.Accel == "kvm" { // then it shines through
+		note("the host's processor", m.Host.CPU, host().CPU)
+	}
+	return notes
 }
 
 // quarantine makes a folder for a bundle's members, and removes those that labs
@@ -144,86 +220,121 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// rerun does one recorded run again.
-func (l *Lab) rerun(ctx context.Context, b *bundle.Bundle, disk, role string, o ReproduceOptions) (Rerun, error) {
-	m := b.Manifest
+// rerun does one recorded run again: until it ends as the record did, where the
+// failure comes at times.
+func (r *rerunner) rerun(ctx context.Context, role string) (Rerun, error) {
+	m := r.bundle.Manifest
 	k, _ := m.Kernel(role)
 	recorded, _ := m.Run(role)
-	r := Rerun{Role: role, Recorded: recorded, Kernel: kernelName(k)}
-	t := Trial{Kernel: kernel.Kernel{Release: k.Release, Commit: k.Commit, Digest: k.Digest}, End: EndBuilt}
-	spec := MachineSpec{QEMU: o.QEMU, Accel: o.Accel, Memory: m.Machine.Memory, CPUs: m.Machine.CPUs}
-	if spec.Accel == "" {
-		spec.Accel = "tcg"
+	run := Rerun{Role: role, Recorded: recorded, Kernel: kernelName(k)}
+	machine := r.qemu.Machine
+	machine.Kernel, machine.Initrd = r.bundle.Path(k.Image), r.bundle.Path(k.Initramfs.Member)
+	machine.Cmdline, machine.Disks = cmdline(m.Machine.Cmdline), []qemu.Disk{{Path: r.disk}}
+	defer r.Progress.Show("")
+	for run.Runs < r.runs && (run.Runs == 0 || string(run.Mark) != recorded.Verdict) {
+		run.Runs++
+		r.showBoot("the "+role+" kernel, "+run.Kernel, run.Runs)
+		t := Trial{Kernel: kernel.Kernel{Release: k.Release, Commit: k.Commit, Digest: k.Digest}, End: EndBuilt, QEMU: r.qemu.version}
+		if err := boot(ctx, machine, time.Duration(m.Machine.BootTimeout), m.Test.Timeout, &t); err != nil {
+			return Rerun{}, err
+		}
+		run.Trial, run.Verdict = t, Judge(t, Symptom(m.Symptom))
 	}
-	e, err := l.emulator(ctx, spec)
-	if err != nil {
-		return Rerun{}, err
-	}
-	t.QEMU = e.version
-	machine := e.Machine
-	machine.CPU = m.Machine.CPU
-	machine.Kernel = b.Path(k.Image)
-	machine.Initrd = b.Path(k.Initramfs.Member)
-	machine.Cmdline = cmdline(m.Machine.Cmdline)
-	machine.Disks = []qemu.Disk{{Path: disk}}
-	machine.Clock = m.Machine.Clock
-	l.Progress.Show("booting the %s kernel, %s", role, r.Kernel)
-	if err := boot(ctx, machine, time.Duration(m.Machine.BootTimeout), m.Test.Timeout, &t); err != nil {
-		return Rerun{}, err
-	}
-	r.Trial = t
-	r.Verdict = Judge(t, Symptom(m.Symptom))
-	return r, compare(b, &r)
+	return run, r.compare(&run)
 }
 
-// compare says what differs between a rerun and its record.
-func compare(b *bundle.Bundle, r *Rerun) error {
-	before, err := readTrial(b.Path(path.Join(r.Recorded.Dir, trialFile)))
-	if err != nil {
-		return err
+func (r *rerunner) showBoot(what string, n int) {
+	if r.runs > 1 {
+		what += fmt.Sprintf(" (run %d of at most %d)", n, r.runs)
 	}
-	r.Outcome = Same
-	differs := func(what string, then, now any) {
-		if then != now {
-			r.Differences = append(r.Differences, fmt.Sprintf("%s was %v and is %v", what, then, now))
-			r.Outcome = Different
-		}
-	}
-	differs("the verdict", r.Recorded.Verdict, string(r.Mark))
-	differs("where it ended", r.Recorded.End, string(r.Trial.End))
-	differs("the exit status", r.Recorded.Exit, exitOf(r.Trial))
-	differs("the signal", before.Result.Signal, r.Trial.Result.Signal)
-	if r.Outcome == Different && r.Mark == Skip {
-		r.Outcome = CannotRun
-	}
-	for _, name := range []string{"stdout", "stderr", "syslog"} {
-		then, err := os.ReadFile(b.Path(path.Join(r.Recorded.Dir, name)))
-		if err != nil {
-			continue // a run that did not get to the test has no output
-		}
-		now := map[string][]byte{"stdout": r.Trial.Result.Stdout, "stderr": r.Trial.Result.Stderr, "syslog": r.Trial.Result.Syslog}[name]
-		if !bytes.Equal(then, now) {
-			r.Differences = append(r.Differences, name+" differs: "+firstDifference(then, now))
-		}
-	}
-	return nil
+	r.Progress.Show("booting %s", what)
 }
 
-// firstDifference shows the first line at which two texts part.
-func firstDifference(a, b []byte) string {
-	as, bs := bytes.Split(a, []byte("\n")), bytes.Split(b, []byte("\n"))
-	for i := 0; ; i++ {
-		var x, y []byte
-		if i < len(as) {
-			x = as[i]
+// build makes a kernel that the bundle does not have, or finds it.
+func (r *rerunner) build(ctx context.Context, k KernelSpec) (Trial, error) {
+	if k.Repo != "" && len(k.Config) == 0 {
+		file := filepath.Join(r.dir, "config")
+		if err := r.safeConfig(file); err != nil {
+			return Trial{}, err
 		}
-		if i < len(bs) {
-			y = bs[i]
-		}
-		if !bytes.Equal(x, y) || i >= len(as) || i >= len(bs) {
-			return fmt.Sprintf("line %d was %q and is %q", i+1, oneLine(string(x)), oneLine(string(y)))
-		}
+		k.Config = []string{file}
 	}
+	if k.File != "" {
+		k.Modules = r.bundle.Manifest.Machine.Modules
+	}
+	source, err := r.source(ctx, Spec{Kernel: k})
+	if err != nil {
+		return Trial{}, err
+	}
+	defer source.Close()
+	return source.trial(ctx)
+}
+
+// safeConfig writes those lines of the bad kernel's configuration that a build may
+// have from a stranger. A text can be more than that: it gets into make, which runs
+// what is in $(…), and into the names of files that are built in.
+func (r *rerunner) safeConfig(file string) error {
+	k, _ := r.bundle.Manifest.Kernel(bundle.RoleBad)
+	if k.Config == "" {
+		return fmt.Errorf("the bundle has no configuration to build with: name one with --config")
+	}
+	f, err := os.Open(r.bundle.Path(k.Config))
+	if err != nil {
+		return fmt.Errorf("read the bundle's configuration: %w", err)
+	}
+	defer f.Close()
+	config, err := kconfig.Parse(f)
+	if err != nil {
+		return fmt.Errorf("read the bundle's configuration: %w", err)
+	}
+	maps.DeleteFunc(config, func(_, value string) bool { return !isSafeValue.MatchString(value) })
+	return os.WriteFile(file, config.Bytes(), 0o600)
+}
+
+// isSafeValue has the values of a configuration without the texts in which make,
+// the shell or the file system could see more.
+var isSafeValue = regexp.MustCompile(`^([ymn]|-?[0-9]+|0[xX][0-9a-fA-F]+|"[A-Za-z0-9_,:= -]*")$`)
+
+// try runs the test on a kernel that the bundle does not have, with an agent of
+// our own. The bad kernel's rerun says whether a good verdict means something.
+func (r *rerunner) try(ctx context.Context, t Trial, bad Rerun) (run Rerun, err error) {
+	m := r.bundle.Manifest
+	run = Rerun{Role: RoleTried, Recorded: bad.Recorded, Kernel: t.Kernel.Release, Outcome: CannotRun}
+	if t.Kernel.Commit != "" {
+		run.Kernel = strings.TrimSpace(t.Kernel.Release + " of " + short(t.Kernel.Commit))
+	}
+	defer func() {
+		switch {
+		case run.Mark == Bad:
+			run.Outcome = NotFixed
+		case run.Mark == Good && bad.Mark == Bad:
+			run.Outcome = Fixed
+		case run.Mark == Good:
+			run.Differences = append(run.Differences, "it is good, but so is the bundle's bad kernel here: that says nothing")
+		}
+	}()
+	if run.Trial, run.Verdict = t, Judge(t, Symptom(m.Symptom)); t.End != EndBuilt {
+		return run, nil
+	}
+	agent, err := r.Agent()
+	if err != nil {
+		return run, err
+	}
+	g := &guest{emulator: r.qemu, disk: disk.Image{Path: r.disk}, test: m.Test, agent: agent}
+	spec := Spec{Test: m.Test, Machine: MachineSpec{Cmdline: m.Machine.Cmdline, BootTimeout: time.Duration(m.Machine.BootTimeout)}}
+	if t.Kernel.Commit == "" {
+		spec.Kernel.Modules = m.Machine.Modules
+	}
+	defer r.Progress.Show("")
+	for run.Runs < r.runs && (run.Runs == 0 || run.Mark == Good) {
+		run.Runs++
+		run.Trial = t
+		if err := r.Lab.try(ctx, spec, g, &run.Trial); err != nil {
+			return run, err
+		}
+		run.Verdict = Judge(run.Trial, Symptom(m.Symptom))
+	}
+	return run, nil
 }
 
 // exitOf is what a bundle records of a test's exit: 0 where it has none.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"lab/kernel"
 )
@@ -225,15 +227,21 @@ func (t Trial) find(expr string) (line, where string, ok bool) {
 
 func matched(where, line string) string { return where + " says: " + line }
 
-// oneLine makes guest text fit to be printed: control characters become
-// spaces, what is long is cut.
-func oneLine(s string) string {
-	s = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == '\uFFFD' {
+// printable puts spaces in the place of what steers a terminal or turns the
+// direction of writing.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == utf8.RuneError || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
 			return ' '
 		}
 		return r
-	}, s))
+	}, s)
+}
+
+// oneLine makes guest text fit to be printed: control characters become
+// spaces, what is long is cut.
+func oneLine(s string) string {
+	s = strings.TrimSpace(printable(s))
 	const most = 200
 	if r := []rune(s); len(r) > most {
 		s = string(r[:most]) + "…"

@@ -32,6 +32,12 @@ type Machine struct {
 	Clock   time.Time // what the guest's RTC says at start, advancing with guest time; the host's clock when zero
 	TempDir string    // where QEMU keeps the disks' overlays; default $TMPDIR, then /var/tmp
 
+	// Confined is for a guest that is not trusted: QEMU can open nothing of the
+	// host's that not everybody can, runs as nobody where we are root (it and
+	// TempDir must be open to all then), and may take no more memory and disk than
+	// such a guest needs.
+	Confined bool
+
 	// Console receives ttyS0's output from its first byte, from one goroutine.
 	// It should not block for long: an 8250 driver gives up waiting after
 	// 10 ms per byte and then loses output. nil discards.

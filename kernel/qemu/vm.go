@@ -83,6 +83,16 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = killGrace
+	if m.Confined {
+		opened, err := m.confine(cmd)
+		if err != nil {
+			closeAll(ours)
+			closeAll(theirs)
+			cancel(nil)
+			return nil, err
+		}
+		theirs = append(theirs, opened...)
+	}
 
 	vm := &VM{cancel: cancel, done: make(chan struct{})}
 	exited := make(chan struct{})

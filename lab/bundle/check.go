@@ -128,6 +128,7 @@ func (c *checker) fields(m *Manifest) {
 	boot := time.Duration(m.Machine.BootTimeout)
 	c.that(boot > 0 && boot <= 24*time.Hour, "machine.boot_timeout", "%s is not between 0 and a day", boot)
 
+	c.that(m.Rate >= 0 && m.Rate < 1, "rate", "%v is no probability", m.Rate)
 	c.oneOf("symptom.kind", m.Symptom.Kind, "test", "crash", "boot", "build")
 	c.expression("symptom.good_match", m.Symptom.GoodMatch)
 	c.expression("symptom.bad_match", m.Symptom.BadMatch)

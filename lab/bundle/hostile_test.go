@@ -207,6 +207,7 @@ func hostiles(t testing.TB) []hostile {
 	manifest("boot without end", "machine.boot_timeout: ", func(m *Manifest) { m.Machine.BootTimeout = 1 << 62 })
 	manifest("symptom", "symptom.kind: ", func(m *Manifest) { m.Symptom.Kind = "none" })
 	manifest("expression", "symptom.bad_match: ", func(m *Manifest) { m.Symptom.BadMatch = "(" })
+	manifest("rate", "rate: 1.5 is no probability", func(m *Manifest) { m.Rate = 1.5 })
 	manifest("container name", "images[0].name: ", func(m *Manifest) { m.Images[0].Name = "../../etc" })
 	manifest("image digest", "images[0].digest: ", func(m *Manifest) { m.Images[0].Digest = "sha256:0" })
 	manifest("reference", "images[0].reference: ", func(m *Manifest) { m.Images[0].Reference = "a\x1b[2J" })

@@ -49,6 +49,7 @@ type Manifest struct {
 	Patches  []Patch    `json:"patches,omitempty"` // what was put on top of commits, in this order
 	Kernels  []Kernel   `json:"kernels"`           // one of each role; good and bad are always there
 	Runs     []Run      `json:"runs"`              // at least one of the good and of the bad kernel
+	Rate     float64    `json:"rate,omitempty"`    // at which a bad kernel fails, where the runs say that it does not always
 	Culprit  *Culprit   `json:"culprit,omitempty"`
 	Host     Host       `json:"host"`
 	Members  []Member   `json:"members"` // set by Write; in the tar's order

@@ -189,6 +189,10 @@ func testBundle(t *testing.T, home string, d demoResult) {
 	if !strings.HasSuffix(stdout, "\nsame\n") {
 		t.Errorf("reproduce says %s", stdout)
 	}
+	// Is it fixed in my tree? The configuration is the bundle's, so nothing is built.
+	if stdout, _ = runLab(t, home, ExitGood, "reproduce", "--repo", demoRepo(home), "--commit", d.Bisection.Parents[0], bundle); !strings.HasSuffix(stdout, "\nfixed\n") {
+		t.Errorf("reproduce --commit says %s", stdout)
+	}
 
 	dir := t.TempDir()
 	if out, err := exec.Command("tar", "xf", bundle, "-C", dir).CombinedOutput(); err != nil {

@@ -57,8 +57,10 @@ func TestJSON(t *testing.T) {
 			Outcome: lab.Different, Notes: []string{"QEMU was 7.2.0 and is 8.0.0 here"},
 			Runs: []lab.Rerun{{
 				Role: bundle.RoleGood, Kernel: "6.1.0", Recorded: bundle.Run{Role: "good", End: "test", Verdict: "good", Reason: "exit status 0", Dir: "runs/good-1"},
-				Verdict: verdict, Outcome: lab.Different, Differences: []string{"the exit status was 0 and is 1"}, Trial: trial,
+				Verdict: verdict, Runs: 1, Outcome: lab.Different, Differences: []string{"the exit status was 0 and is 1", "stdout differs"},
+				Diffs: []string{"--- recorded/stdout\n+++ here/stdout\n"}, Trial: trial,
 			}},
+			Tried: &lab.Rerun{Role: lab.RoleTried, Kernel: "6.2.0", Verdict: verdict, Runs: 1, Outcome: lab.Fixed, Trial: trial},
 		},
 		"doctor": lab.Health{
 			Arch: "amd64", QEMU: "7.2.0", Accel: &qemu.Accel{Name: "tcg", Reason: "there is no /dev/kvm"},
