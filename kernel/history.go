@@ -208,6 +208,26 @@ func (t *Tree) IsAncestor(ctx context.Context, a, b string) (bool, error) {
 	return true, nil
 }
 
+// Bundle writes the commits that a bad one has and good ones have not to a new
+// file, from which git fetches them into a repository that has the good ones:
+// git-bundle(1). The bad one is refs/lab/HASH in it.
+func (t *Tree) Bundle(ctx context.Context, good []string, bad, file string) error {
+	ref := "refs/lab/" + bad // git puts only what a ref names into a bundle
+	_, _, err := t.own(ctx, ownGit{}, "update-ref", ref, bad)
+	if err == nil {
+		defer func() { _, _, _ = t.own(context.WithoutCancel(ctx), ownGit{}, "update-ref", "-d", ref) }()
+		args := []string{"bundle", "create", "--quiet", file, ref}
+		for _, g := range good {
+			args = append(args, "^"+g)
+		}
+		_, _, err = t.own(ctx, ownGit{}, args...)
+	}
+	if err != nil {
+		return fmt.Errorf("bundle the commits behind %.12s: %w", bad, err)
+	}
+	return nil
+}
+
 // Show returns a commit as a patch in the form of a mail, which git am
 // applies. Of one of more than 16 MiB only the summary is returned.
 func (t *Tree) Show(ctx context.Context, commit string) (patch []byte, err error) {

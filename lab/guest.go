@@ -53,7 +53,13 @@ func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.
 	if err != nil {
 		return Disk{}, err
 	}
+	return l.diskOf(ctx, store, s, pinned, boot, path)
+}
+
+// diskOf is buildDisk with the store that the images are in, or come to.
+func (l *Lab) diskOf(ctx context.Context, store *oci.Store, s Spec, pinned []Image, boot *disk.Boot, path string) (Disk, error) {
 	var d Disk
+	var err error
 	spec := disk.Spec{Free: s.Free, Size: s.Size, Epoch: epoch, Boot: boot}
 	if s.Base != "" {
 		img, err := l.image(ctx, store, s, Load{Reference: s.Base}, "")

@@ -29,6 +29,7 @@ import (
 const (
 	memberDisk      = "inputs/disk.img.gz"
 	memberInitramfs = "inputs/initramfs"
+	memberSource    = "inputs/source.bundle"
 	memberPatch     = "bisect/culprit.patch"
 )
 
@@ -36,22 +37,39 @@ const (
 type pack struct {
 	*Lab
 	found    Bisection
+	has      BundleOptions
 	from     *bisection // where the kernels come from
 	manifest bundle.Manifest
 	files    []bundle.File
 	good     Trial // the trials that tell the two kernels apart
 	bad      Trial
+
+	temporary string // folder that is removed when the bundle is written; empty for none
+}
+
+// BundleOptions say what a bundle has.
+type BundleOptions struct {
+	// Slim leaves the guest's disk out, which is made of the images again: by lab,
+	// and not by the script.
+	Slim bool
+	// Source adds the commits that were searched, from the good ends to the bad one.
+	Source bool
 }
 
 // WriteBundle writes the bundle of a bisection that found its commit. The
 // file appears whole or not at all.
-func (l *Lab) WriteBundle(ctx context.Context, found Bisection, o BisectOptions, path string) error {
+func (l *Lab) WriteBundle(ctx context.Context, found Bisection, o BisectOptions, has BundleOptions, path string) error {
 	if found.Culprit == nil {
 		return fmt.Errorf("write bundle %s: there is no first bad commit to tell of", path)
 	}
 	l.Progress.Show("writing %s", path)
 	defer l.Progress.Show("")
-	p := &pack{Lab: l, found: found}
+	p := &pack{Lab: l, found: found, has: has}
+	defer func() {
+		if p.temporary != "" {
+			os.RemoveAll(p.temporary)
+		}
+	}()
 	if err := p.gather(ctx, o); err != nil {
 		return fmt.Errorf("write bundle %s: %w", path, err)
 	}
@@ -110,9 +128,20 @@ func (p *pack) gather(ctx context.Context, o BisectOptions) error {
 	if err := p.kernel(ctx, g, bundle.RoleBad, *p.found.Culprit, p.bad); err != nil {
 		return err
 	}
-	p.files = append(p.files, bundle.File{Name: memberDisk, Source: g.disk.Path, Gzip: true})
+	if err := p.images(ctx); err != nil {
+		return err
+	}
+	if !p.has.Slim {
+		p.manifest.Disk.Member = memberDisk
+		p.files = append(p.files, bundle.File{Name: memberDisk, Source: g.disk.Path, Gzip: true})
+	}
 	if p.from.pool != nil {
 		return p.tell(nil)
+	}
+	if p.has.Source {
+		if err := p.source(ctx); err != nil {
+			return err
+		}
 	}
 	patch, err := p.from.tree.Show(ctx, p.found.Culprit.Hash)
 	if err != nil {
@@ -120,6 +149,23 @@ func (p *pack) gather(ctx context.Context, o BisectOptions) error {
 	}
 	p.files = append(p.files, bundle.File{Name: memberPatch, Data: patch})
 	return p.tell(patch)
+}
+
+// source adds the commits that were searched.
+func (p *pack) source(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "lab-bundle-")
+	if err != nil {
+		return fmt.Errorf("add the source: %w", err)
+	}
+	p.temporary = dir
+	var good []string
+	for _, c := range p.found.Good {
+		good = append(good, c.Hash)
+	}
+	file := filepath.Join(dir, "source")
+	p.manifest.Source = memberSource
+	p.files = append(p.files, bundle.File{Name: memberSource, Source: file})
+	return p.from.tree.Bundle(ctx, good, p.found.Bad.Hash, file)
 }
 
 // describe fills in the manifest's typed fields.
@@ -141,7 +187,7 @@ func (p *pack) describe(ctx context.Context, s Spec, g *guest) error {
 		i.Reference = publicReference(i.Reference)
 		m.Images = append(m.Images, i)
 	}
-	m.Disk = bundle.Disk{Member: memberDisk, Digest: digest, Size: g.disk.Size, Free: s.Free}
+	m.Disk = bundle.Disk{Digest: digest, Size: g.disk.Size, Free: s.Free}
 	if r := p.found.Rate; r != nil && p.found.Runs[0].Good > 0 {
 		m.Rate = min(.99, max(.01, math.Round(100*r.Mean)/100))
 	}

@@ -89,7 +89,7 @@ func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (R
 		return Reproduction{}, err
 	}
 	defer b.Close()
-	r := rerunner{Lab: l, bundle: b, dir: dir}
+	r := rerunner{Lab: l, bundle: b, file: file, dir: dir}
 	if err := r.open(ctx, o); err != nil {
 		return Reproduction{}, err
 	}
@@ -129,6 +129,7 @@ func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (R
 type rerunner struct {
 	*Lab
 	bundle *bundle.Bundle
+	file   string
 	dir    string // of the quarantine
 	disk   string
 	qemu   emulator
@@ -148,6 +149,9 @@ func (r *rerunner) open(ctx context.Context, o ReproduceOptions) (err error) {
 	r.qemu.Confined, r.qemu.CPU, r.qemu.Clock = true, m.Machine.CPU, m.Machine.Clock
 	r.disk = filepath.Join(r.dir, "disk.img")
 	r.runs = enoughRuns(m.Rate)
+	if m.Disk.Member == "" {
+		return r.rebuildDisk(ctx)
+	}
 	return r.bundle.ExpandDisk(ctx, r.disk)
 }
 

@@ -172,7 +172,7 @@ func FuzzArchives(f *testing.F) {
 	digest, _, _ := v1.SHA256(bytes.NewReader(layer))
 	config := `{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["` + digest.String() + `"]}}`
 	f.Add(tarOf(f, file{Name: "manifest.json", Body: `[{"Config":"c","RepoTags":["a:1"],"Layers":["l"]}]`}, file{Name: "c", Body: config}, file{Name: "l", Body: string(layer)}))
-	f.Add(tarOf(f, file{Name: "oci-layout", Body: layoutVersion}, file{Name: "index.json", Body: `{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + digest.String() + `","size":3}]}`}))
+	f.Add(tarOf(f, file{Name: "oci-layout", Body: LayoutVersion}, file{Name: "index.json", Body: `{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + digest.String() + `","size":3}]}`}))
 	f.Add(layer)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		dir := t.TempDir()

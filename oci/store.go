@@ -34,7 +34,8 @@ type Store struct {
 	dir string
 }
 
-const layoutVersion = `{"imageLayoutVersion":"1.0.0"}`
+// LayoutVersion is the content of the file oci-layout.
+const LayoutVersion = `{"imageLayoutVersion":"1.0.0"}`
 
 // Annotations of a descriptor in index.json. The first is the layout
 // specification's; the second is ours: the digest that a tag led to before
@@ -59,7 +60,7 @@ func Open(dir string) (*Store, error) {
 	have, err := os.ReadFile(marker)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = renameio.WriteFile(marker, []byte(layoutVersion), 0o644)
+		err = renameio.WriteFile(marker, []byte(LayoutVersion), 0o644)
 	case err == nil:
 		err = checkLayoutVersion(have)
 	}
@@ -267,6 +268,30 @@ func (s *Store) Get(ctx context.Context, digest string) (Image, error) {
 		}
 	}
 	return Image{Pin: pin, Image: img}, nil
+}
+
+// A Blob is a file of an image in the store, with the digest that it is named by.
+type Blob struct {
+	Digest v1.Hash
+	Path   string
+}
+
+// Blobs gives the files of an image of the store: its manifest, its configuration
+// and its layers, as they were pulled.
+func (s *Store) Blobs(img Image) ([]Blob, error) {
+	m, err := img.Manifest()
+	if err != nil {
+		return nil, fmt.Errorf("list blobs of %s: %w", img.Pin.Digest, err)
+	}
+	manifest, err := v1.NewHash(img.Pin.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("list blobs of %s: %w", img.Pin.Digest, err)
+	}
+	list := []Blob{{manifest, s.blobPath(manifest)}, {m.Config.Digest, s.blobPath(m.Config.Digest)}}
+	for _, l := range m.Layers {
+		list = append(list, Blob{l.Digest, s.blobPath(l.Digest)})
+	}
+	return list, nil
 }
 
 func (s *Store) readIndex() (*v1.IndexManifest, error) {

@@ -55,6 +55,7 @@ func sample(t testing.TB) (Manifest, []File) {
 		},
 		Symptom: Symptom{Kind: "test", BadMatch: "System error"},
 		Images:  []Image{{Name: "app", Pin: oci.Pin{Reference: "docker://127.0.0.1:5000/app:1", Digest: sha(nil), Platform: "linux/amd64"}}},
+		Layout:  "inputs/images",
 		Disk:    Disk{Member: "inputs/disk.img.gz", Digest: sha(sampleDisk()), Size: int64(len(sampleDisk())), Free: 1 << 19},
 		Kernels: []Kernel{
 			{
@@ -84,6 +85,7 @@ func sample(t testing.TB) (Manifest, []File) {
 		{Name: "kernels/good/config", Data: []byte("CONFIG_AUDIT=y\n")},
 		{Name: "kernels/bad/bzImage", Data: bad},
 		{Name: "inputs/disk.img.gz", Source: disk, Gzip: true},
+		{Name: "inputs/images/index.json", Data: []byte("{}")},
 		{Name: "inputs/initramfs-good.cpio", Data: initramfs},
 		{Name: "result.json", Data: []byte("{}\n")},
 		{Name: "REPORT.txt", Data: []byte("It broke.\n")},
@@ -138,7 +140,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"REPORT.txt", "result.json", "reproduce.sh",
-		"inputs/disk.img.gz", "inputs/initramfs-good.cpio", "inputs/patches/01-pick.patch",
+		"inputs/disk.img.gz", "inputs/images/index.json", "inputs/initramfs-good.cpio", "inputs/patches/01-pick.patch",
 		"kernels/bad/bzImage", "kernels/bad/on-top.patch", "kernels/good/bzImage", "kernels/good/config",
 		"runs/bad-1/console.log", "runs/good-1/console.log", "bisect/culprit.patch",
 	}, names); diff != "" {

@@ -44,10 +44,13 @@ func (m *Manifest) check() error {
 	if c.err != nil {
 		return c.err
 	}
-	c.disk(m.Disk)
+	c.disk(m.Layout, m.Disk)
 	c.patches(m.Patches)
 	c.kernels(m)
 	c.runs(m)
+	if m.Source != "" {
+		c.member("source", m.Source)
+	}
 	if k := m.Culprit; k != nil {
 		if k.Package == nil {
 			c.matches("culprit.commit", k.Commit, isCommit)
@@ -160,9 +163,12 @@ func (c *checker) expression(field, s string) {
 	}
 }
 
-func (c *checker) disk(d Disk) {
-	c.member("disk.member", d.Member)
-	c.that(path.Ext(d.Member) == ".gz", "disk.member", "%q is not compressed with gzip", d.Member)
+func (c *checker) disk(layout string, d Disk) {
+	c.member("layout", path.Join(layout, "index.json"))
+	if d.Member != "" {
+		c.member("disk.member", d.Member)
+		c.that(path.Ext(d.Member) == ".gz", "disk.member", "%q is not compressed with gzip", d.Member)
+	}
 	c.digest("disk.digest", d.Digest)
 	c.between("disk.size", d.Size, 512, maxDisk)
 	c.that(d.Size%512 == 0, "disk.size", "%d is no multiple of 512", d.Size)

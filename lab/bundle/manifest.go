@@ -10,7 +10,7 @@
 //	REPORT.txt       for people
 //	result.json      for programs
 //	reproduce.sh     boots both kernels with QEMU alone; see [Script]
-//	inputs/…         the guest disk (disk.img.gz), initramfs, patches
+//	inputs/…         the images (an OCI layout) and the guest disk made of them (disk.img.gz), initramfs, patches
 //	kernels/…        images, configurations, build logs
 //	runs/…           what every run saw
 //	bisect/…         the log of the search, the culprit's patch
@@ -45,14 +45,18 @@ type Manifest struct {
 	Machine  Machine    `json:"machine"`
 	Symptom  Symptom    `json:"symptom"`
 	Images   []Image    `json:"images"` // the containers on the disk
+	Layout   string     `json:"layout"` // folder of members that is an OCI layout of the images
 	Disk     Disk       `json:"disk"`
 	Patches  []Patch    `json:"patches,omitempty"` // what was put on top of commits, in this order
 	Kernels  []Kernel   `json:"kernels"`           // one of each role; good and bad are always there
 	Runs     []Run      `json:"runs"`              // at least one of the good and of the bad kernel
 	Rate     float64    `json:"rate,omitempty"`    // at which a bad kernel fails, where the runs say that it does not always
 	Culprit  *Culprit   `json:"culprit,omitempty"`
-	Host     Host       `json:"host"`
-	Members  []Member   `json:"members"` // set by Write; in the tar's order
+	// Source is a member that git fetches from, git-bundle(1): the commits that were
+	// searched. It may be empty.
+	Source  string   `json:"source,omitempty"`
+	Host    Host     `json:"host"`
+	Members []Member `json:"members"` // set by Write; in the tar's order
 }
 
 // Machine is the guest's machine, in the fields from which it is built again. A
@@ -95,7 +99,8 @@ type Image struct {
 	oci.Pin
 }
 
-// Disk is the guest's disk. The member is the disk compressed with gzip.
+// Disk is the guest's disk. The member is the disk compressed with gzip; a slim
+// bundle has none, and the disk is made of the images again.
 type Disk struct {
 	Member string `json:"member"`
 	Digest string `json:"digest"` // sha256:… of the disk expanded

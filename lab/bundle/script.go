@@ -46,7 +46,7 @@ func (s Script) Render(m Manifest) ([]byte, error) {
 	variables := [][2]string{
 		{"qemu", emulator},
 		{"seconds", strconv.FormatInt(int64(limit/time.Second)+1, 10)},
-		{"disk_gz", m.Disk.Member},
+		{"disk_gz", m.Disk.Member}, // empty in a slim bundle
 		{"disk_mib", strconv.FormatInt((m.Disk.Size+1<<20-1)>>20, 10)},
 	}
 	for _, role := range []string{RoleGood, RoleBad} {

@@ -42,6 +42,7 @@ compare() {
 }
 
 CDPATH='' cd -- "$(dirname -- "$0")" || fail 'cannot enter its own directory'
+[ -n "$disk_gz" ] || fail 'this bundle is slim: its disk is made of the images in inputs/images by lab reproduce'
 for tool in "$qemu" gzip sed tr tee tail; do
 	command -v "$tool" >/dev/null 2>&1 || fail "$tool is not installed"
 done

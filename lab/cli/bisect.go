@@ -111,6 +111,8 @@ EXAMPLES
 			&cli.StringFlag{Name: "replay", Usage: "begin with the ends and the verdicts of `FILE`, which git bisect log printed; --good and --bad win", Category: catKernel},
 			&cli.BoolFlag{Name: "prompt", Usage: "ask on the terminal for each verdict", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
+			&cli.BoolFlag{Name: "slim", Usage: "leave out of the bundle the disk, which lab reproduce makes of its images again; reproduce.sh cannot", Category: catOutput},
+			&cli.BoolFlag{Name: "with-source", Usage: "add the commits that were searched to the bundle: git fetch takes them from inputs/source.bundle", Category: catOutput},
 			jsonFlag(),
 		}, endFlags(), settingFlags(), runFlags(), kernelFlags(), testFlags()),
 		Action: func(c *cli.Context) error {
@@ -192,6 +194,11 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 	if o.Settings != nil {
 		return checkSettings(c, o)
 	}
+	for _, name := range []string{"slim", "with-source"} {
+		if c.IsSet(name) && c.String("bundle") == "" {
+			return usagef("--%s goes with --bundle FILE", name)
+		}
+	}
 	s := o.Spec
 	if len(o.Images) > 0 || o.Layers != "" {
 		return checkImages(c, o)
@@ -210,7 +217,7 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 		}
 	}
 	if len(o.Kernels) > 0 {
-		for _, name := range append([]string{"repo", "config", "toolchain", "jobs", "audit"}, onTop...) {
+		for _, name := range append([]string{"repo", "config", "toolchain", "jobs", "audit", "with-source"}, onTop...) {
 			if c.IsSet(name) {
 				return usagef("--kernels and --%s exclude each other: ready-made kernels are built already", name)
 			}
@@ -273,7 +280,7 @@ func runBisect(c *cli.Context, o lab.BisectOptions, bundle string) error {
 		return err
 	}
 	if bundle != "" && b.Culprit != nil {
-		if err := l.WriteBundle(c.Context, b, o, bundle); err != nil {
+		if err := l.WriteBundle(c.Context, b, o, lab.BundleOptions{Slim: c.Bool("slim"), Source: c.Bool("with-source")}, bundle); err != nil {
 			return err
 		}
 		if abs, err := filepath.Abs(bundle); err == nil {

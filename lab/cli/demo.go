@@ -109,7 +109,7 @@ func runDemo(c *cli.Context) error {
 	t.say(strings.TrimRight(answer(found), "\n"))
 
 	t.chapter("The bundle")
-	if err := t.l.WriteBundle(c.Context, found, o, c.String("bundle")); err != nil {
+	if err := t.l.WriteBundle(c.Context, found, o, lab.BundleOptions{}, c.String("bundle")); err != nil {
 		return err
 	}
 	size, err := os.Stat(c.String("bundle"))

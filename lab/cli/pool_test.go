@@ -73,7 +73,7 @@ func TestBisectPackages(t *testing.T) {
 	plain := append([]string{}, args[:len(args)-5]...)
 	plain = append(plain, args[len(args)-4:]...)
 	bundle := filepath.Join(t.TempDir(), "bundle.tar")
-	answer, _ := runLab(t, home, ExitGood, append([]string{"bisect", "--bundle", bundle}, plain[1:]...)...)
+	answer, _ := runLab(t, home, ExitGood, append([]string{"bisect", "--slim", "--bundle", bundle}, plain[1:]...)...)
 	if stdout, _ := runLab(t, home, ExitGood, "reproduce", bundle); !strings.Contains(stdout, k.Release+" of linux-image-test 6.1-7: bad") || !strings.HasSuffix(stdout, "\nsame\n") {
 		t.Errorf("lab reproduce says %s", stdout)
 	}
