@@ -292,7 +292,7 @@ func again(err error) bool {
 	case errors.As(err, &limit):
 		return false
 	}
-	return errors.As(err, new(*truncatedError)) || errors.As(err, new(*brokenError)) || unreachable(err)
+	return errors.As(err, new(*truncatedError)) || errors.As(err, new(*brokenError)) || errors.Is(err, errBroke) || unreachable(err)
 }
 
 // commit makes the file a blob, if it is what it should be.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -148,7 +149,7 @@ func (p *pull) fromPlace(ctx context.Context, where place, stored *storeImage, k
 		resolving, cancel = context.WithTimeout(ctx, quickTimeout)
 		defer cancel()
 	}
-	repo, err := p.connect(resolving, where, l, stored != nil)
+	repo, err := p.connect(resolving, where, l, stored != nil, transport.PullScope)
 	if err != nil {
 		return nil, false, explainRegistry(err, where, l)
 	}

@@ -33,14 +33,15 @@ type repository struct {
 
 func (r *repository) close() { r.base.CloseIdleConnections() }
 
-// connect logs in. Quick does without second attempts, for when there is
-// something to fall back to.
-func (p *pull) connect(ctx context.Context, where place, l login, quick bool) (*repository, error) {
+// transport makes requests that are guarded and sent again when the connection
+// broke. Quick does without second attempts, for when there is something to fall
+// back to.
+func (p *pull) transport(quick bool) (base *http.Transport, retrying http.RoundTripper) {
 	stall, header := p.options.wire.stall, answerTimeout
 	if stall == 0 {
 		stall = stallTimeout
 	}
-	base := remote.DefaultTransport.(*http.Transport).Clone()
+	base = remote.DefaultTransport.(*http.Transport).Clone()
 	base.ResponseHeaderTimeout = min(stall, header)
 	base.MaxResponseHeaderBytes = maxHeader
 	if p.options.wire.dial != nil {
@@ -51,13 +52,18 @@ func (p *pull) connect(ctx context.Context, where place, l login, quick bool) (*
 		backoff.Steps = 1
 	}
 	guarded := &guard{base: base, options: &p.options, notice: p.notice, stall: stall}
-	retrying := transport.NewRetry(guarded, transport.WithRetryBackoff(backoff),
+	return base, transport.NewRetry(guarded, transport.WithRetryBackoff(backoff),
 		transport.WithRetryPredicate(passing),
 		transport.WithRetryStatusCodes(http.StatusRequestTimeout, http.StatusInternalServerError,
 			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout))
+}
+
+// connect logs in, to do what the scope says: pull, or push too.
+func (p *pull) connect(ctx context.Context, where place, l login, quick bool, scope string) (*repository, error) {
+	base, retrying := p.transport(quick)
 	repo := where.ref.Context()
 	inner, err := transport.NewWithContext(ctx, repo.Registry, l.auth,
-		transport.NewUserAgent(retrying, "lab"), []string{repo.Scope(transport.PullScope)})
+		transport.NewUserAgent(retrying, "lab"), []string{repo.Scope(scope)})
 	if err != nil {
 		return nil, answerOf(err)
 	}

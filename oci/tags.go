@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
 // maxTags is how many tags of a repository are read; the largest of Docker Hub
@@ -40,7 +42,7 @@ func Tags(ctx context.Context, ref string, o PullOptions) ([]string, error) {
 
 func (p *pull) tags(ctx context.Context, where place) ([]string, error) {
 	l := findLogin(ctx, where.ref.Context())
-	repo, err := p.connect(ctx, where, l, false)
+	repo, err := p.connect(ctx, where, l, false, transport.PullScope)
 	if err != nil {
 		return nil, explainRegistry(err, where, l)
 	}

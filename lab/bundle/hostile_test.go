@@ -418,23 +418,17 @@ func TestOpenWhatIsNoFile(t *testing.T) {
 	}
 }
 
-// discard takes members and keeps nothing.
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
-func (discard) Close() error                { return nil }
-
 func TestAFlippedBitInAnyByteIsRefused(t *testing.T) {
 	m, files := sample(t)
 	data := write(t, m, files)
 	create := func(string) (io.WriteCloser, error) { return discard{}, nil }
-	if _, err := read(bytes.NewReader(data), create); err != nil {
+	if _, _, err := read(bytes.NewReader(data), create); err != nil {
 		t.Fatal(err)
 	}
 	for i := range data {
 		bit := i % 8 // another one in each byte: all of them take minutes
 		data[i] ^= 1 << bit
-		_, err := read(bytes.NewReader(data), create)
+		_, _, err := read(bytes.NewReader(data), create)
 		var refused *RefusedError
 		if !errors.As(err, &refused) {
 			t.Fatalf("bit %d of byte %d flipped: %v", bit, i, err)
@@ -443,7 +437,7 @@ func TestAFlippedBitInAnyByteIsRefused(t *testing.T) {
 	}
 	for n := 0; n < len(data); n += 13 {
 		var refused *RefusedError
-		if _, err := read(bytes.NewReader(data[:n]), create); !errors.As(err, &refused) || !strings.Contains(err.Error(), "truncated") {
+		if _, _, err := read(bytes.NewReader(data[:n]), create); !errors.As(err, &refused) || !strings.Contains(err.Error(), "truncated") {
 			t.Fatalf("cut after %d bytes: %v", n, err)
 		}
 	}

@@ -34,9 +34,10 @@ func (e *RefusedError) Error() string {
 
 // Bundle is an open bundle: verified, its members extracted.
 type Bundle struct {
-	Manifest Manifest
-	path     string
-	dir      string
+	Manifest  Manifest
+	Signature *Signature // nil where there is none
+	path      string
+	dir       string
 }
 
 // Open verifies the whole bundle at path and extracts it into dir, which it
@@ -44,11 +45,6 @@ type Bundle struct {
 // alone and never executable. When Open returns an error dir is gone again. What
 // it refuses, it refuses with a *RefusedError.
 func Open(ctx context.Context, path, dir string) (_ *Bundle, err error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return nil, fmt.Errorf("open bundle: %w", err)
-	}
-	defer f.Close()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open bundle %s: %w", path, err)
 	}
@@ -65,8 +61,27 @@ func Open(ctx context.Context, path, dir string) (_ *Bundle, err error) {
 		return nil, fmt.Errorf("open bundle %s: %w", path, err)
 	}
 	defer root.Close()
+	return open(ctx, path, dir, extractor{root}.create)
+}
 
-	m, err := read(contextReader{ctx, f}, extractor{root}.create)
+// Verify is Open without extracting anything.
+func Verify(ctx context.Context, path string) (*Bundle, error) {
+	return open(ctx, path, "", func(string) (io.WriteCloser, error) { return discard{}, nil })
+}
+
+// discard is io.Discard to be closed.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+func (discard) Close() error                { return nil }
+
+func open(ctx context.Context, path, dir string, create func(name string) (io.WriteCloser, error)) (*Bundle, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return nil, fmt.Errorf("open bundle: %w", err)
+	}
+	defer f.Close()
+	m, signature, err := read(contextReader{ctx, f}, create)
 	var refused *RefusedError
 	if errors.As(err, &refused) {
 		refused.Bundle = path
@@ -75,13 +90,13 @@ func Open(ctx context.Context, path, dir string) (_ *Bundle, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bundle %s: %w", path, err)
 	}
-	return &Bundle{Manifest: m, path: path, dir: dir}, nil
+	return &Bundle{Manifest: m, Signature: signature, path: path, dir: dir}, nil
 }
 
 // Path gives the path of an extracted member, or "" when the manifest lists no
-// member of that name.
+// member of that name, or nothing was extracted.
 func (b *Bundle) Path(member string) string {
-	if !slices.ContainsFunc(b.Manifest.Members, func(m Member) bool { return m.Name == member }) {
+	if b.dir == "" || !slices.ContainsFunc(b.Manifest.Members, func(m Member) bool { return m.Name == member }) {
 		return ""
 	}
 	return filepath.Join(b.dir, filepath.FromSlash(member))
@@ -102,36 +117,45 @@ func (x extractor) create(name string) (io.WriteCloser, error) {
 
 // read verifies a bundle and writes each member to what create gives for it. It
 // refuses with a *RefusedError.
-func read(r io.Reader, create func(name string) (io.WriteCloser, error)) (Manifest, error) {
+func read(r io.Reader, create func(name string) (io.WriteCloser, error)) (m Manifest, signature *Signature, err error) {
 	t := tarReader{r: bufio.NewReader(r), buffer: make([]byte, 64<<10)}
 	manifest, err := t.small(manifestName, maxManifest)
 	if err != nil {
-		return Manifest{}, err
+		return Manifest{}, nil, err
 	}
 	var newer struct{ Format int }
 	if json.Unmarshal(manifest, &newer) == nil && newer.Format > Format {
-		return Manifest{}, refuse(manifestName, "made by a newer lab: format %d, this lab knows format %d", newer.Format, Format)
+		return Manifest{}, nil, refuse(manifestName, "made by a newer lab: format %d, this lab knows format %d", newer.Format, Format)
 	}
 	listed, err := t.small(sumsName, maxManifest)
 	if err != nil {
-		return Manifest{}, err
+		return Manifest{}, nil, err
 	}
 	if !bytes.HasPrefix(listed, sums(manifest, nil)) {
-		return Manifest{}, refuse(manifestName, "damaged: its sha256 is %s, %s has another", digest(manifest), sumsName)
+		return Manifest{}, nil, refuse(manifestName, "damaged: its sha256 is %s, %s has another", digest(manifest), sumsName)
 	}
-	m, err := decode(manifest)
-	if err != nil {
-		return Manifest{}, refuse(manifestName, "%v", err)
+	if m, err = decode(manifest); err != nil {
+		return Manifest{}, nil, refuse(manifestName, "%v", err)
 	}
 	if !bytes.Equal(listed, sums(manifest, m.Members)) {
-		return Manifest{}, refuse(sumsName, "does not agree with %s", manifestName)
+		return Manifest{}, nil, refuse(sumsName, "does not agree with %s", manifestName)
 	}
 	for _, member := range m.Members {
 		if err := t.member(member, create); err != nil {
-			return Manifest{}, err
+			return Manifest{}, nil, err
 		}
 	}
-	return m, t.end()
+	// The first bytes of a header are the name, which zeros end.
+	if next, _ := t.r.Peek(len(signatureName) + 1); string(next) == signatureName+"\x00" {
+		armored, err := t.small(signatureName, maxSignature)
+		if err != nil {
+			return Manifest{}, nil, err
+		}
+		if signature, err = parseSignature(armored, listed); err != nil {
+			return Manifest{}, nil, refuse(signatureName, "%v", err)
+		}
+	}
+	return m, signature, t.end()
 }
 
 func refuse(member, format string, args ...any) error {

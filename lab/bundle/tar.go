@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	manifestName = "manifest.json"
-	sumsName     = "SHA256SUMS"
-	blockSize    = 512
+	manifestName  = "manifest.json"
+	sumsName      = "SHA256SUMS"
+	signatureName = "SHA256SUMS.sig"
+	blockSize     = 512
 )
 
 // header gives the 512 bytes that stand before a member in the tar. For what
