@@ -77,6 +77,7 @@ var needs = []need{
 	{"rpmbuild", nil, ForTests, map[string]string{"apt-get": "rpm", "dnf": "rpm-build", "pacman": "rpm-tools", "zypper": "rpm-build"}},
 	{"shellcheck", nil, ForTests, same("shellcheck")},
 	{"umoci", nil, ForTests, same("umoci")},
+	{"ssh-keygen", nil, ForTests, map[string]string{"apt-get": "openssh-client", "dnf": "openssh", "pacman": "openssh", "zypper": "openssh-common"}},
 	{"bwrap", nil, ForTests, same("bubblewrap")},
 }
 

@@ -19,14 +19,9 @@ func (l *Lab) pull(ctx context.Context, store *oci.Store, s Spec, load Load) (oc
 	start := time.Now()
 	m := meter{reference: load.Reference}
 	stop := l.live(m.line)
-	img, err := store.Pull(ctx, load.Reference, oci.PullOptions{
-		Platform:  s.Platform,
-		Limits:    s.Limits,
-		Mirrors:   s.Registries.Mirrors,
-		PlainHTTP: s.Registries.PlainHTTP,
-		Progress:  func(so oci.Progress) { m.add(time.Now(), so) },
-		Notice:    func(text string) { l.Progress.Say("%s", text) },
-	})
+	o := l.pullOptions(s.Registries, &m)
+	o.Platform, o.Limits = s.Platform, s.Limits
+	img, err := store.Pull(ctx, load.Reference, o)
 	stop()
 	if err != nil {
 		return oci.Image{}, err
@@ -37,6 +32,15 @@ func (l *Lab) pull(ctx context.Context, store *oci.Store, s Spec, load Load) (oc
 	}
 	l.Progress.Say("image %s is %s%s", load.Reference, img.Pin.Digest, took)
 	return img, nil
+}
+
+// pullOptions say how to get something from elsewhere, and tell a meter.
+func (l *Lab) pullOptions(r Registries, m *meter) oci.PullOptions {
+	return oci.PullOptions{
+		Mirrors: r.Mirrors, PlainHTTP: r.PlainHTTP,
+		Progress: func(so oci.Progress) { m.add(time.Now(), so) },
+		Notice:   func(text string) { l.Progress.Say("%s", text) },
+	}
 }
 
 // live shows a line and keeps it up to date until stop is called: time passes

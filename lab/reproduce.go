@@ -72,24 +72,17 @@ type ReproduceOptions struct {
 	Kernel *KernelSpec
 }
 
-// Reproduce verifies the bundle in file, boots its good and its bad kernel
+// Reproduce verifies the bundle of a source, boots its good and its bad kernel
 // once more and compares. A bundle that is damaged or odd gives a
 // *bundle.RefusedError, and nothing of it was used. The machine is built from
 // the manifest's fields; no recorded command line is.
-func (l *Lab) Reproduce(ctx context.Context, file string, o ReproduceOptions) (Reproduction, error) {
-	dir, leave, err := l.quarantine()
-	if err != nil {
-		return Reproduction{}, err
-	}
-	defer leave()
-	l.Progress.Show("verifying %s", file)
-	defer l.Progress.Show("")
-	b, err := bundle.Open(ctx, file, filepath.Join(dir, "members"))
+func (l *Lab) Reproduce(ctx context.Context, from BundleSource, o ReproduceOptions) (Reproduction, error) {
+	b, err := l.openBundle(ctx, from, true)
 	if err != nil {
 		return Reproduction{}, err
 	}
 	defer b.Close()
-	r := rerunner{Lab: l, bundle: b, file: file, dir: dir}
+	r := rerunner{Lab: l, bundle: b.Bundle, file: b.file, dir: b.dir}
 	if err := r.open(ctx, o); err != nil {
 		return Reproduction{}, err
 	}

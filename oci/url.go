@@ -138,16 +138,26 @@ func (d *urlDownload) ask(ctx context.Context) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	codes := []int{http.StatusOK}
-	if d.size > 0 {
-		codes = append(codes, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
+	switch code := resp.StatusCode; {
+	case code == http.StatusOK, d.size > 0 && (code == http.StatusPartialContent || code == http.StatusRequestedRangeNotSatisfiable):
+		return resp, nil
 	}
-	if err := transport.CheckError(resp, codes...); err != nil {
-		resp.Body.Close()
-		return nil, err
+	defer resp.Body.Close()
+	said := &saidNo{status: transport.Error{StatusCode: resp.StatusCode}, text: fmt.Sprintf("%s answers %d %s", d.url.Host, resp.StatusCode, http.StatusText(resp.StatusCode))}
+	if body, err := io.ReadAll(io.LimitReader(resp.Body, maxRefusal)); err == nil && refusalText(body) != "" {
+		said.text += ": " + refusalText(body)
 	}
-	return resp, nil
+	return nil, said
 }
+
+// saidNo is an answer that brings no file, in fewer words than the library's.
+type saidNo struct {
+	status transport.Error
+	text   string
+}
+
+func (e *saidNo) Error() string { return e.text }
+func (e *saidNo) Unwrap() error { return &e.status }
 
 // open makes the file that the answer's bytes go to, or takes hold of the one
 // that an earlier call left: it is named for the URL and the validator. What

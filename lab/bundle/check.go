@@ -18,10 +18,12 @@ const (
 	maxMembers  = 4096
 	maxMember   = 8<<30 - 1
 	maxTotal    = 32 << 30
-	maxDisk     = 256 << 30 // expanded; most of it is holes
-	maxText     = 1024
-	maxName     = 100  // USTAR's name field
-	maxCmdline  = 1536 // the kernel takes 2048 bytes in all (COMMAND_LINE_SIZE)
+	// MaxSize is what the file of a bundle has at most, in bytes.
+	MaxSize    = maxTotal + (maxMembers+5)*2*blockSize + 2*maxManifest + maxSignature
+	maxDisk    = 256 << 30 // expanded; most of it is holes
+	maxText    = 1024
+	maxName    = 100  // USTAR's name field
+	maxCmdline = 1536 // the kernel takes 2048 bytes in all (COMMAND_LINE_SIZE)
 )
 
 var (

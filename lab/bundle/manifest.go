@@ -14,6 +14,7 @@
 //	kernels/…        images, configurations, build logs
 //	runs/…           what every run saw
 //	bisect/…         the log of the search, the culprit's patch
+//	SHA256SUMS.sig   a signature, perhaps; see [Signature]
 //
 // Within a folder, members are sorted by name. There are no folders in the tar,
 // owner is 0, modes are 0644 and 0755, times are 0.
@@ -22,7 +23,7 @@
 // outside the members' contents must be and compares, instead of interpreting
 // what it is given; nothing is handed out before all of it was verified. The
 // digests protect against damage, not against somebody who makes a bundle to
-// deceive: they are not signed.
+// deceive; a signature tells who made it.
 package bundle
 
 import (

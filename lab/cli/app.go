@@ -81,7 +81,7 @@ Begin with:  lab doctor            what this machine has and lacks
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			runCommand(), bisectCommand(), reproduceCommand(), imageCommand(), kernelCommand(), doctorCommand(), demoCommand(), completionCommand(),
+			runCommand(), bisectCommand(), reproduceCommand(), bundleCommand(), imageCommand(), kernelCommand(), doctorCommand(), demoCommand(), completionCommand(),
 		},
 	}
 	for _, c := range app.Commands {

@@ -119,7 +119,7 @@ func runDemo(c *cli.Context) error {
 	t.say(fmt.Sprintf("%s, %.1f MiB: everything that went in and came out", c.String("bundle"), float64(size.Size())/(1<<20)))
 
 	t.chapter("The rerun, as whoever gets the bundle would do it: lab reproduce %s", c.String("bundle"))
-	again, err := t.l.Reproduce(c.Context, c.String("bundle"), lab.ReproduceOptions{})
+	again, err := t.l.Reproduce(c.Context, lab.BundleSource{Place: c.String("bundle")}, lab.ReproduceOptions{})
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ const (
 	catVerdict = "Verdict"
 	catMachine = "Machine"
 	catOutput  = "Output"
+	catBundle  = "Bundle"
 )
 
 // jsonFlag is on every command that has a result.
@@ -66,12 +67,19 @@ func moduleFlag(category string) cli.Flag {
 	return &cli.StringSliceFlag{Name: "module", Usage: "take the module `NAME` from the kernel's package, with all it depends on, and load it before the test, which is skipped where it does not load; may be repeated", Category: category}
 }
 
+func mirrorFlag(category string) cli.Flag {
+	return &cli.StringSliceFlag{Name: "registry-mirror", Usage: "ask `MIRROR` before the registry it mirrors: [REGISTRY=]HOST[:PORT][/PREFIX], as in docker.io=mirror.example:5000/hub (docker.io goes without saying); may be repeated, tried in order", Category: category}
+}
+
+func plainHTTPFlag(category string) cli.Flag {
+	return &cli.StringSliceFlag{Name: "plain-http", Usage: "speak plain HTTP to the registry or mirror `HOST[:PORT]` (on this host lab does so anyway); may be repeated", Category: category}
+}
+
 func imageFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "load", Usage: "put another image into the guest, as `NAME=REF`; may be repeated", Category: catImage},
 		&cli.StringFlag{Name: "platform", Usage: "take `OS/ARCH` from images for several platforms", DefaultText: "the host's", Category: catImage},
-		&cli.StringSliceFlag{Name: "registry-mirror", Usage: "ask `MIRROR` before the registry it mirrors: [REGISTRY=]HOST[:PORT][/PREFIX], as in docker.io=mirror.example:5000/hub (docker.io goes without saying); may be repeated, tried in order", Category: catImage},
-		&cli.StringSliceFlag{Name: "plain-http", Usage: "speak plain HTTP to the registry or mirror `HOST[:PORT]` (on this host lab does so anyway); may be repeated", Category: catImage},
+		mirrorFlag(catImage), plainHTTPFlag(catImage),
 		&cli.StringFlag{Name: "max-unpacked", Usage: "refuse an image of more than `SIZE` unpacked (M, G, T)", Value: "256G", Category: catImage},
 		&cli.StringFlag{Name: "free", Usage: "leave `SIZE` free on the guest's disk (K, M, G)", Value: "256M", Category: catImage},
 	}
@@ -230,21 +238,27 @@ func imageSpec(c *cli.Context) (s lab.Spec, err error) {
 		return s, usagef("--max-unpacked: %v", err)
 	}
 	s.Platform = c.String("platform")
+	s.Registries, err = registries(c)
+	return s, err
+}
+
+// registries is what mirrorFlag and plainHTTPFlag say.
+func registries(c *cli.Context) (r lab.Registries, err error) {
 	for _, text := range c.StringSlice("registry-mirror") {
 		m, err := oci.ParseMirror(text)
 		if err != nil {
-			return s, usagef("--registry-mirror: %v", err)
+			return r, usagef("--registry-mirror: %v", err)
 		}
-		s.Registries.Mirrors = append(s.Registries.Mirrors, m)
+		r.Mirrors = append(r.Mirrors, m)
 	}
 	for _, text := range c.StringSlice("plain-http") {
 		host, err := oci.ParseHost(strings.TrimPrefix(text, "http://"))
 		if err != nil {
-			return s, usagef("--plain-http: %v", err)
+			return r, usagef("--plain-http: %v", err)
 		}
-		s.Registries.PlainHTTP = append(s.Registries.PlainHTTP, host)
+		r.PlainHTTP = append(r.PlainHTTP, host)
 	}
-	return s, nil
+	return r, nil
 }
 
 // containerTest is what containerFlags say of a test.

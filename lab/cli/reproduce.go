@@ -15,8 +15,8 @@ func reproduceCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "reproduce",
 		Usage:     "rerun a bundle and compare with what it recorded",
-		ArgsUsage: "BUNDLE",
-		Description: `Verifies every byte of the bundle before it uses any, boots its good and its
+		ArgsUsage: bundleArg,
+		Description: `Verifies every byte of the bundle before it uses any, and with --verify who signed it, boots its good and its
 bad kernel with its disk and test, and says whether they do what was recorded:
 same (0), different (1), could not run (125). A failure that comes at times is looked for
 as often as its rate asks for.
@@ -31,6 +31,8 @@ nobody.
 
 EXAMPLES
    lab reproduce bundle.tar
+   lab reproduce --verify allowed_signers https://example.org/bundle.tar
+   lab reproduce docker://127.0.0.1:5000/bundles:audit
    lab reproduce --kernel arch/x86/boot/bzImage bundle.tar
    lab reproduce --repo . --commit HEAD --patch fix.patch bundle.tar`,
 		Flags: slices.Concat([]cli.Flag{
@@ -40,7 +42,7 @@ EXAMPLES
 			&cli.BoolFlag{Name: "allow-kvm", Usage: "let the bundle's kernels have KVM, where it works: faster, and another part of the host's kernel that a stranger's kernel can reach", Category: catMachine},
 			&cli.StringFlag{Name: "qemu", Usage: "run this QEMU `BINARY`", DefaultText: "qemu-system-ARCH", Category: catMachine},
 			jsonFlag(),
-		}),
+		}, sourceFlags()),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return usagef("one bundle is wanted: lab reproduce bundle.tar")
@@ -62,13 +64,17 @@ EXAMPLES
 				k := commitSpec(c)
 				o.Kernel = &k
 			}
-			return runReproduce(c, c.Args().First(), o)
+			from, err := bundleSource(c, c.Args().First())
+			if err != nil {
+				return err
+			}
+			return runReproduce(c, from, o)
 		},
 	}
 }
 
-func runReproduce(c *cli.Context, bundle string, o lab.ReproduceOptions) error {
-	r, err := theLab(c).Reproduce(c.Context, bundle, o)
+func runReproduce(c *cli.Context, from lab.BundleSource, o lab.ReproduceOptions) error {
+	r, err := theLab(c).Reproduce(c.Context, from, o)
 	if err != nil {
 		return err
 	}

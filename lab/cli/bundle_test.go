@@ -1,0 +1,183 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lab/lab/bundle"
+	"lab/oci"
+	"lab/probe"
+)
+
+// tinyBundle writes a bundle that is sound but for booting, after edit has
+// changed what is in it.
+func tinyBundle(t testing.TB, edit func(m *bundle.Manifest, files map[string]string)) string {
+	t.Helper()
+	const nothing = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	image := bundle.Image{Name: "test"}
+	image.Pin = oci.Pin{Reference: "rootfs:app.tar", Digest: nothing, Platform: "linux/amd64"}
+	disk := strings.Repeat("disk", 128)
+	m := bundle.Manifest{
+		Lab: "test", Platform: "linux/amd64",
+		Test:    probe.Spec{Container: "test", Command: []string{"/test"}}.WithDefaults(),
+		Machine: bundle.Machine{Accel: "tcg", QEMU: "7.2", Memory: 256, CPUs: 1, Clock: time.Unix(1.7e9, 0), BootTimeout: bundle.Duration(time.Minute)},
+		Symptom: bundle.Symptom{Kind: "test"},
+		Images:  []bundle.Image{image},
+		Disk:    bundle.Disk{Member: "inputs/disk.img.gz", Digest: digestOf(disk), Size: int64(len(disk))},
+		Runs: []bundle.Run{
+			{Role: "good", End: "test", Verdict: "good", Reason: "exit status 0", Dir: "runs/good-1"},
+			{Role: "bad", End: "test", Verdict: "bad", Reason: "exit status 1", Exit: 1, Dir: "runs/bad-1"},
+		},
+		Culprit: &bundle.Culprit{Commit: strings.Repeat("b", 40), Title: "audit: listen in all network namespaces"},
+	}
+	initramfs := strings.Repeat("initramfs ", 20_000)
+	files := map[string]string{
+		"REPORT.txt": "It broke.\n", "result.json": `{"range": 3}` + "\n", "reproduce.sh": "#!/bin/sh\n",
+		"inputs/initramfs": initramfs, "bisect/tested.jsonl": "{}\n",
+	}
+	for i, role := range []string{"good", "bad"} {
+		dir := "kernels/" + role
+		files[dir+"/bzImage"] = strings.Repeat("kernel "+role, 10_000)
+		files[dir+"/config"] = "CONFIG_AUDIT=y\nCONFIG_NR_CPUS=8\n"
+		m.Kernels = append(m.Kernels, bundle.Kernel{
+			Role: role, Commit: strings.Repeat(role[:1], 40), Title: "one", Release: "6.1.0",
+			Digest: digestOf(files[dir+"/bzImage"]), Image: dir + "/bzImage", Config: dir + "/config",
+			Initramfs: bundle.Initramfs{Member: "inputs/initramfs", Digest: digestOf(initramfs)},
+		})
+		m.Kernels[i].Commit = strings.Repeat([]string{"a", "b"}[i], 40)
+		files["runs/"+role+"-1/console.log"] = "[    0.000000] Linux version 6.1.0\n[    0.512345] lab: hello\n"
+		files["runs/"+role+"-1/stdout"] = "sum: " + role + "\n"
+		files["runs/"+role+"-1/trial.json"] = `{"end": "test", "boot_ns": 512345678, "result": {"exit": ` + []string{"0", "1"}[i] + `, "duration": "12ms"}}` + "\n"
+	}
+	if edit != nil {
+		edit(&m, files)
+	}
+	var list []bundle.File
+	for name, content := range files {
+		list = append(list, bundle.File{Name: name, Data: []byte(content), Executable: name == "reproduce.sh"})
+	}
+	list = append(list, bundle.File{Name: m.Disk.Member, Data: []byte(disk), Gzip: true})
+	var b bytes.Buffer
+	if err := bundle.Write(t.Context(), &b, m, list); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "bundle.tar")
+	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func digestOf(content string) string {
+	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content)))
+}
+
+// labTest runs lab with a cache of its own, which must have nothing in its
+// quarantine afterwards.
+func labTest(t testing.TB, cache string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs strings.Builder
+	code = run(t.Context(), append([]string{"lab", "--cache", cache}, args...), &out, &errs)
+	if left, _ := filepath.Glob(filepath.Join(cache, "quarantine", "bundle-*")); len(left) > 0 {
+		t.Errorf("lab %s leaves %v", strings.Join(args, " "), left)
+	}
+	return code, out.String(), errs.String()
+}
+
+func TestBundlesComeFromURLs(t *testing.T) {
+	file, cache := tinyBundle(t, nil), t.TempDir()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/bundle.tar":
+			http.ServeFile(w, r, file)
+		case "/file":
+			http.Redirect(w, r, "file://"+file, http.StatusFound)
+		case "/long":
+			w.Header().Set("Content-Length", "99999999999999")
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer server.Close()
+	for path, want := range map[string]string{
+		"/bundle.tar": "",
+		"/file":       "only https and http are followed",
+		"/long":       "at most",
+		"/none":       "answers 404 Not Found",
+	} {
+		code, stdout, stderr := labTest(t, cache, "bundle", "verify", server.URL+path)
+		if want == "" && (code != 0 || !strings.HasPrefix(stdout, "whole: ")) || want != "" && (code != ExitFailure || !strings.Contains(stderr, want)) {
+			t.Errorf("%s: exit status %d\n%s%s", path, code, stdout, stderr)
+		}
+	}
+	if left, _ := os.ReadDir(filepath.Join(cache, "oci", "tmp")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A bundle that the wrong one signed, or nobody, gets as far as its signature.
+func TestVerifiedBundles(t *testing.T) {
+	keygen, err := exec.LookPath("ssh-keygen")
+	if err != nil {
+		t.Fatal("ssh-keygen is not installed: run lab doctor --install")
+	}
+	dir, cache := t.TempDir(), t.TempDir()
+	key := filepath.Join(dir, "key")
+	for _, name := range []string{key, key + "2"} {
+		if out, err := exec.Command(keygen, "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", name).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	public, err := os.ReadFile(key + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := filepath.Join(dir, "allowed")
+	if err := os.WriteFile(allowed, append([]byte("maintainer@example.org "), public...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	file := tinyBundle(t, nil)
+	refused := func(want string) {
+		t.Helper()
+		for _, command := range [][]string{{"reproduce"}, {"bundle", "verify"}, {"bundle", "ls"}} {
+			code, stdout, stderr := labTest(t, cache, append(command, "--verify", allowed, file)...)
+			if code != ExitFailure || stdout != "" || !strings.HasPrefix(stderr, "lab: refuse bundle "+file) || !strings.Contains(stderr, want) {
+				t.Errorf("%v: exit status %d\n%s%s", command, code, stdout, stderr)
+			}
+		}
+	}
+	sign := func(key string) {
+		t.Helper()
+		if code, stdout, stderr := labTest(t, cache, "bundle", "sign", "--key", key, file); code != 0 || !strings.HasPrefix(stdout, "signed by SHA256:") {
+			t.Fatalf("exit status %d\n%s%s", code, stdout, stderr)
+		}
+	}
+	refused("it is not signed")
+	sign(key + "2")
+	refused("which is not in " + allowed)
+	if code, _, stderr := labTest(t, cache, "bundle", "verify", file); code != 0 || !strings.Contains(stderr, "(not checked: --verify FILE") {
+		t.Errorf("exit status %d\n%s", code, stderr)
+	}
+	sign(key)
+	code, stdout, stderr := labTest(t, cache, "bundle", "verify", "--json", "--verify", allowed, file)
+	var got verifiedJSON
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 || got.Signature == nil || !got.Signature.Trusted || !strings.HasPrefix(stderr, "signed by maintainer@example.org, SHA256:") {
+		t.Errorf("exit status %d, %v\n%s%s", code, err, stdout, stderr)
+	}
+	for _, args := range [][]string{{"sign", file}, {"sign", "--key", key, "--signature", key, file}, {"verify"}, {"ls", file, file}} {
+		if code, _, stderr := labTest(t, cache, append([]string{"bundle"}, args...)...); code != ExitUsage {
+			t.Errorf("%v: exit status %d\n%s", args, code, stderr)
+		}
+	}
+}
