@@ -78,7 +78,7 @@ func cut(w http.ResponseWriter, good func(http.ResponseWriter), n int) {
 
 const downloadLimit = 4 << 20
 
-func (f *fileServer) download(t testing.TB, ctx context.Context, s *Store) (string, error) {
+func (f *fileServer) download(ctx context.Context, t testing.TB, s *Store) (string, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "bundle.tar")
 	err := s.Download(ctx, f.url, path, downloadLimit, PullOptions{wire: wire{pause: time.Millisecond, stall: 5 * time.Second}})
@@ -157,7 +157,7 @@ func TestURLDownload(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, s := newFileServer(t, c.answer), newStore(t)
-			path, err := f.download(t, t.Context(), s)
+			path, err := f.download(t.Context(), t, s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -201,7 +201,7 @@ func TestURLDownloadGoesOnLater(t *testing.T) {
 		t.Fatalf("%d files are left", left(t, s))
 	}
 	f.let((*fileServer).whole)
-	path, err := f.download(t, t.Context(), s)
+	path, err := f.download(t.Context(), t, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,13 +268,13 @@ func TestHostileURLs(t *testing.T) {
 		"to nowhere":      {redirect(""), "", false},
 		"not there":       {func(_ *fileServer, w http.ResponseWriter, r *http.Request, _ int) { http.NotFound(w, r) }, "404", false},
 		"a terminal's orders": {func(_ *fileServer, w http.ResponseWriter, _ *http.Request, _ int) {
-			http.Error(w, "\x1b[2J\u202eno", 403)
+			http.Error(w, "\x1b[2J\u202eno", http.StatusForbidden)
 		}, "403", false},
 		"silent header": {func(_ *fileServer, w http.ResponseWriter, r *http.Request, _ int) { panic(http.ErrAbortHandler) }, "EOF", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, s := newFileServer(t, c.answer), newStore(t)
-			_, err := f.download(t, t.Context(), s)
+			_, err := f.download(t.Context(), t, s)
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.ContainsAny(err.Error(), "\x1b\n\u202e") {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
