@@ -32,7 +32,7 @@ func tinyBundle(t testing.TB, edit func(m *bundle.Manifest, files map[string]str
 		Test:    probe.Spec{Container: "test", Command: []string{"/test"}}.WithDefaults(),
 		Machine: bundle.Machine{Accel: "tcg", QEMU: "7.2", Memory: 256, CPUs: 1, Clock: time.Unix(1.7e9, 0), BootTimeout: bundle.Duration(time.Minute)},
 		Symptom: bundle.Symptom{Kind: "test"},
-		Images:  []bundle.Image{image},
+		Images:  []bundle.Image{image}, Layout: "inputs/images",
 		Disk:    bundle.Disk{Member: "inputs/disk.img.gz", Digest: digestOf(disk), Size: int64(len(disk))},
 		Runs: []bundle.Run{
 			{Role: "good", End: "test", Verdict: "good", Reason: "exit status 0", Dir: "runs/good-1"},
@@ -43,7 +43,7 @@ func tinyBundle(t testing.TB, edit func(m *bundle.Manifest, files map[string]str
 	initramfs := strings.Repeat("initramfs ", 20_000)
 	files := map[string]string{
 		"REPORT.txt": "It broke.\n", "result.json": `{"range": 3}` + "\n", "reproduce.sh": "#!/bin/sh\n",
-		"inputs/initramfs": initramfs, "bisect/tested.jsonl": "{}\n",
+		"inputs/images/index.json": "{}", "inputs/initramfs": initramfs, "bisect/tested.jsonl": "{}\n",
 	}
 	for i, role := range []string{"good", "bad"} {
 		dir := "kernels/" + role
