@@ -28,7 +28,7 @@ import (
 // The members of a bundle that are not of one kernel or one run.
 const (
 	memberDisk      = "inputs/disk.img.gz"
-	memberInitramfs = "inputs/initramfs"
+	memberInitramfs = "inputs/initramfs.gz"
 	memberSource    = "inputs/source.bundle"
 	memberPatch     = "bisect/culprit.patch"
 )
@@ -305,12 +305,12 @@ func (p *pack) initramfs(g *guest, role string, k kernel.Kernel) (bundle.Initram
 		return bundle.Initramfs{}, err
 	}
 	sum := sha256.Sum256(b.Bytes())
-	i := bundle.Initramfs{Member: memberInitramfs, Digest: "sha256:" + hex.EncodeToString(sum[:])}
+	i := bundle.Initramfs{Member: memberInitramfs, Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(b.Len())}
 	if len(k.Modules) > 0 {
-		i.Member = path.Join("kernels", role, "initramfs")
+		i.Member = path.Join("kernels", role, "initramfs.gz")
 	}
 	if !slices.ContainsFunc(p.files, func(f bundle.File) bool { return f.Name == i.Member }) {
-		p.files = append(p.files, bundle.File{Name: i.Member, Data: b.Bytes()})
+		p.files = append(p.files, bundle.File{Name: i.Member, Data: b.Bytes(), Gzip: true})
 	}
 	return i, nil
 }
@@ -460,7 +460,7 @@ func (p *pack) script() ([]byte, error) {
 		k, _ := p.manifest.Kernel(role)
 		m := qemu.Machine{
 			Accel: "tcg", CPU: p.manifest.Machine.CPU, Memory: p.manifest.Machine.Memory, CPUs: p.manifest.Machine.CPUs,
-			Kernel: k.Image, Initrd: k.Initramfs.Member, Cmdline: cmdline(p.manifest.Machine.Cmdline),
+			Kernel: k.Image, Initrd: bundle.InitramfsPath, Cmdline: cmdline(p.manifest.Machine.Cmdline),
 			Disks: []qemu.Disk{{Path: bundle.DiskPath}}, Clock: p.manifest.Machine.Clock,
 		}
 		return m.StandaloneArgs()

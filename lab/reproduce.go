@@ -145,7 +145,7 @@ func (r *rerunner) open(ctx context.Context, o ReproduceOptions) (err error) {
 	if m.Disk.Member == "" {
 		return r.rebuildDisk(ctx)
 	}
-	return r.bundle.ExpandDisk(ctx, r.disk)
+	return r.bundle.Expand(ctx, m.Disk.Member, r.disk)
 }
 
 // enoughRuns is how often a bad kernel is run to see it fail with a probability
@@ -225,7 +225,10 @@ func (r *rerunner) rerun(ctx context.Context, role string) (Rerun, error) {
 	recorded, _ := m.Run(role)
 	run := Rerun{Role: role, Recorded: recorded, Kernel: kernelName(k)}
 	machine := r.qemu.Machine
-	machine.Kernel, machine.Initrd = r.bundle.Path(k.Image), r.bundle.Path(k.Initramfs.Member)
+	machine.Kernel, machine.Initrd = r.bundle.Path(k.Image), filepath.Join(r.dir, role+"-initramfs")
+	if err := r.bundle.Expand(ctx, k.Initramfs.Member, machine.Initrd); err != nil {
+		return Rerun{}, err
+	}
 	machine.Cmdline, machine.Disks = cmdline(m.Machine.Cmdline), []qemu.Disk{{Path: r.disk}}
 	defer r.Progress.Show("")
 	for run.Runs < r.runs && (run.Runs == 0 || string(run.Mark) != recorded.Verdict) {

@@ -44,6 +44,7 @@ func sample(t testing.TB) (Manifest, []File) {
 	}
 	good, bad := []byte("good kernel"), []byte("bad kernel")
 	initramfs := []byte("initramfs")
+	cpio := Initramfs{"inputs/initramfs-good.cpio.gz", sha(initramfs), int64(len(initramfs))}
 	hash := strings.Repeat("0123456789", 4)
 	m := Manifest{
 		Lab:      "v0.1.0",
@@ -61,11 +62,11 @@ func sample(t testing.TB) (Manifest, []File) {
 			{
 				Role: RoleGood, Commit: hash, Title: "one", Release: "6.1.0", Compiler: "gcc 12", Digest: sha(good),
 				Toolchain: &Toolchain{Image: "oci:gcc", Digest: sha(good), Tools: []Tool{{"gcc", "gcc 12", sha(bad)}, {"cc1", "gcc 12", sha(bad)}}},
-				Image:     "kernels/good/bzImage", Config: "kernels/good/config", Initramfs: Initramfs{"inputs/initramfs-good.cpio", sha(initramfs)},
+				Image:     "kernels/good/bzImage", Config: "kernels/good/config", Initramfs: cpio,
 			},
 			{
 				Role: RoleBad, Commit: hash, Title: "two 'quoted' $(touch evil)", Release: "6.1.0", Digest: sha(bad),
-				Image: "kernels/bad/bzImage", Initramfs: Initramfs{"inputs/initramfs-good.cpio", sha(initramfs)},
+				Image: "kernels/bad/bzImage", Initramfs: cpio,
 			},
 		},
 		Runs: []Run{
@@ -86,7 +87,7 @@ func sample(t testing.TB) (Manifest, []File) {
 		{Name: "kernels/bad/bzImage", Data: bad},
 		{Name: "inputs/disk.img.gz", Source: disk, Gzip: true},
 		{Name: "inputs/images/index.json", Data: []byte("{}")},
-		{Name: "inputs/initramfs-good.cpio", Data: initramfs},
+		{Name: "inputs/initramfs-good.cpio.gz", Data: initramfs, Gzip: true},
 		{Name: "result.json", Data: []byte("{}\n")},
 		{Name: "REPORT.txt", Data: []byte("It broke.\n")},
 		{Name: "inputs/patches/01-pick.patch", Data: pick},
@@ -140,7 +141,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"REPORT.txt", "result.json", "reproduce.sh",
-		"inputs/disk.img.gz", "inputs/images/index.json", "inputs/initramfs-good.cpio", "inputs/patches/01-pick.patch",
+		"inputs/disk.img.gz", "inputs/images/index.json", "inputs/initramfs-good.cpio.gz", "inputs/patches/01-pick.patch",
 		"kernels/bad/bzImage", "kernels/bad/on-top.patch", "kernels/good/bzImage", "kernels/good/config",
 		"runs/bad-1/console.log", "runs/good-1/console.log", "bisect/culprit.patch",
 	}, names); diff != "" {
@@ -168,7 +169,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 
 	disk := filepath.Join(t.TempDir(), "disk.img")
-	if err := b.ExpandDisk(ctx, disk); err != nil {
+	if err := b.Expand(ctx, m.Disk.Member, disk); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(disk)
@@ -185,7 +186,7 @@ func TestRoundTrip(t *testing.T) {
 	if used := st.Blocks * 512; used > int64(len(got))/2 {
 		t.Errorf("the disk takes %d bytes of %d: its hole is gone", used, len(got))
 	}
-	if err := b.ExpandDisk(ctx, disk); !errors.Is(err, fs.ErrExist) {
+	if err := b.Expand(ctx, m.Disk.Member, disk); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("expanding over a file: %v", err)
 	}
 	if err := b.Close(); err != nil {
@@ -221,12 +222,12 @@ func TestWriteRefuses(t *testing.T) {
 		change func(m *Manifest, files *[]File)
 		want   string
 	}{
-		"another disk":       {func(m *Manifest, _ *[]File) { m.Disk.Digest = sha(nil) }, "add inputs/disk.img.gz: the disk"},
+		"another disk":       {func(m *Manifest, _ *[]File) { m.Disk.Digest = sha(nil) }, "disk.img has 1048576 bytes and the digest"},
 		"member not there":   {func(m *Manifest, _ *[]File) { m.Culprit.Patch = "bisect/x" }, `culprit.patch: there is no member "bisect/x"`},
 		"other kernel":       {func(m *Manifest, _ *[]File) { m.Kernels[0].Digest = sha(nil) }, "kernels[0].image: kernels/good/bzImage has the digest"},
 		"no good run":        {func(m *Manifest, _ *[]File) { m.Runs[0] = m.Runs[1] }, "runs: there is none of the good kernel"},
 		"one run":            {func(m *Manifest, _ *[]File) { m.Runs = m.Runs[1:] }, "runs: 1 is not between 2 and 4096"},
-		"a compressed disk":  {func(_ *Manifest, f *[]File) { (*f)[7].Gzip = false }, "the disk must have Gzip set"},
+		"a compressed disk":  {func(_ *Manifest, f *[]File) { (*f)[7].Gzip = false }, "Gzip is false for it, and true in the manifest"},
 		"command not UTF-8":  {func(m *Manifest, _ *[]File) { m.Test.Command = []string{"a\xff"} }, `test: "a\xff" is not UTF-8`},
 		"unsafe name":        {func(_ *Manifest, f *[]File) { (*f)[1].Name = "bisect/../x" }, `the name "bisect/../x" is not one a member may have`},
 		"a name twice":       {func(_ *Manifest, f *[]File) { *f = append(*f, (*f)[0]) }, `"reproduce.sh" is there twice`},
@@ -305,8 +306,8 @@ func TestCancelled(t *testing.T) {
 		t.Fatal(err)
 	}
 	disk := filepath.Join(t.TempDir(), "disk.img")
-	if err := b.ExpandDisk(ctx, disk); !errors.Is(err, stop) || errors.As(err, &refused) {
-		t.Errorf("ExpandDisk: %v", err)
+	if err := b.Expand(ctx, m.Disk.Member, disk); !errors.Is(err, stop) || errors.As(err, &refused) {
+		t.Errorf("Expand: %v", err)
 	}
 	if _, err := os.Stat(disk); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the disk is left: %v", err)

@@ -219,6 +219,9 @@ func hostiles(t testing.TB) []hostile {
 	manifest("kernel elsewhere", `kernels[0].image: there is no member "/boot/vmlinuz"`, func(m *Manifest) { m.Kernels[0].Image = "/boot/vmlinuz" })
 	manifest("kernel of another digest", "kernels[1].image: ", func(m *Manifest) { m.Kernels[1].Digest = sha(nil) })
 	manifest("initramfs elsewhere", `kernels[1].initramfs: there is no member "../x"`, func(m *Manifest) { m.Kernels[1].Initramfs.Member = "../x" })
+	manifest("initramfs of two kinds", "kernels[0].initramfs: inputs/initramfs-good.cpio.gz is another one elsewhere", func(m *Manifest) { m.Kernels[1].Initramfs.Digest = sha(nil) })
+	manifest("huge initramfs", "kernels[0].initramfs.size: 1099511627776 is not between", func(m *Manifest) { m.Kernels[0].Initramfs.Size, m.Kernels[1].Initramfs.Size = 1<<40, 1<<40 })
+	manifest("initramfs that is none", "kernels[1].initramfs: \"kernels/bad/bzImage\" is not compressed with gzip", func(m *Manifest) { m.Kernels[1].Initramfs.Member = "kernels/bad/bzImage" })
 	manifest("config elsewhere", `kernels[0].config: there is no member "/etc/shadow"`, func(m *Manifest) { m.Kernels[0].Config = "/etc/shadow" })
 	manifest("two good kernels", "kernels[1].role: there are two good kernels", func(m *Manifest) { m.Kernels[1].Role = RoleGood })
 	manifest("role", "kernels[0].role: ", func(m *Manifest) { m.Kernels[0].Role = "ugly" })
@@ -462,7 +465,7 @@ func TestHostileDisks(t *testing.T) {
 	}{
 		"no gzip":     {[]byte("no gzip at all"), m.Disk, "gzip: invalid header"},
 		"truncated":   {sound[:len(sound)-9], m.Disk, "unexpected EOF"},
-		"two streams": {append(bytes.Clone(sound), sound...), m.Disk, "something follows the compressed disk"},
+		"two streams": {append(bytes.Clone(sound), sound...), m.Disk, "something follows what is compressed"},
 		"bomb":        {sound, Disk{Member: m.Disk.Member, Size: 4096, Digest: m.Disk.Digest}, "expands to more than 4096 bytes"},
 		"smaller":     {sound, Disk{Member: m.Disk.Member, Size: 1 << 30, Digest: m.Disk.Digest}, "expands to 1048576 bytes"},
 		"other":       {sound, Disk{Member: m.Disk.Member, Size: m.Disk.Size, Digest: sha(nil)}, "expands to 1048576 bytes with the digest"},
@@ -473,7 +476,7 @@ func TestHostileDisks(t *testing.T) {
 			}
 			b.Manifest.Disk = c.disk
 			path := filepath.Join(t.TempDir(), "disk.img")
-			err := b.ExpandDisk(ctx, path)
+			err := b.Expand(ctx, m.Disk.Member, path)
 			var refused *RefusedError
 			if !errors.As(err, &refused) || refused.Member != m.Disk.Member || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)

@@ -110,10 +110,12 @@ type Disk struct {
 }
 
 // Initramfs is the guest's initial root: lab's agent, the test and the modules
-// that the kernel needs for the disk.
+// that the kernel needs for the disk. The member is compressed with gzip, which not
+// every kernel can undo.
 type Initramfs struct {
 	Member string `json:"member"`
-	Digest string `json:"digest"` // sha256:… of the member
+	Digest string `json:"digest"` // sha256:… of the initramfs expanded
+	Size   int64  `json:"size"`   // bytes, expanded
 }
 
 // Roles of a kernel.
@@ -210,6 +212,26 @@ type Member struct {
 	Size   int64  `json:"size"`
 	Mode   int64  `json:"mode"`
 	SHA256 string `json:"sha256"` // 64 hexadecimal digits
+}
+
+// expanded is what a member comes to that is compressed.
+type expanded struct {
+	digest string
+	size   int64
+}
+
+// compressed gives the members that are.
+func (m *Manifest) compressed() map[string]expanded {
+	list := map[string]expanded{}
+	if d := m.Disk; d.Member != "" {
+		list[d.Member] = expanded{d.Digest, d.Size}
+	}
+	for _, k := range m.Kernels {
+		if i := k.Initramfs; i.Member != "" {
+			list[i.Member] = expanded{i.Digest, i.Size}
+		}
+	}
+	return list
 }
 
 // Kernel returns the kernel of a role.

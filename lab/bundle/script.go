@@ -16,15 +16,18 @@ import (
 // recorded. It needs a POSIX shell, QEMU and gzip.
 //
 // Good and Bad are QEMU's arguments for either kernel, without the program's
-// name. In them members are named as in the bundle (kernels/good/bzImage) and
-// DiskPath stands for the expanded disk. The guest's console must go to QEMU's
+// name. In them members are named as in the bundle (kernels/good/bzImage), and
+// DiskPath and InitramfsPath stand for the expanded disk and initramfs. The guest's console must go to QEMU's
 // standard output; nothing may refer to an inherited file descriptor.
 type Script struct {
 	Good, Bad []string
 }
 
-// DiskPath stands for the path of the expanded disk in a script's arguments.
-const DiskPath = "{disk}"
+// What stands for the paths of expanded files in a script's arguments.
+const (
+	DiskPath      = "{disk}"
+	InitramfsPath = "{initramfs}"
+)
 
 //go:embed script.sh
 var scriptBody string
@@ -63,7 +66,7 @@ func (s Script) Render(m Manifest) ([]byte, error) {
 			recorded = strconv.Itoa(run.Exit)
 		}
 		name := strings.Join(strings.Fields(kernel.Release+" "+kernel.Commit+" "+kernel.Title), " ")
-		variables = append(variables, [2]string{role, plain(name)}, [2]string{role + "_recorded", recorded})
+		variables = append(variables, [2]string{role, plain(name)}, [2]string{role + "_initramfs_gz", kernel.Initramfs.Member}, [2]string{role + "_recorded", recorded})
 	}
 
 	var b bytes.Buffer
@@ -125,6 +128,9 @@ func withEcho(args []string) ([]string, error) {
 
 // argument makes a shell word of one of QEMU's arguments.
 func argument(a string) string {
+	if a == InitramfsPath {
+		return `"$initramfs"`
+	}
 	parts := strings.Split(a, DiskPath)
 	for i, p := range parts {
 		if !needsNoQuotes.MatchString(p) && (p != "" || len(parts) == 1) {

@@ -60,15 +60,18 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 (umask 077 && mkdir "$work") || fail "cannot make the directory $work here"
 disk=$work/disk.img
+initramfs=$work/initramfs
 
 echo "==> expanding the disk ($disk_mib MiB)"
 gzip -dc "$disk_gz" >"$disk" || fail 'cannot expand the disk'
 
+gzip -dc "$good_initramfs_gz" >"$initramfs" || fail 'cannot expand the initramfs'
 printf '==> booting the good kernel: %s\n' "$good"
 { boot_good || echo "$?" >"$work/qemu"; } 2>&1 </dev/null | tee "$work/console" | tr -cd '\11\12\40-\176'
 finished
 good_status=$status
 
+gzip -dc "$bad_initramfs_gz" >"$initramfs" || fail 'cannot expand the initramfs'
 printf '==> booting the bad kernel: %s\n' "$bad"
 { boot_bad || echo "$?" >"$work/qemu"; } 2>&1 </dev/null | tee "$work/console" | tr -cd '\11\12\40-\176'
 finished

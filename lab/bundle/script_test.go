@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "renew the golden files")
 func args(role string) []string {
 	return []string{
 		"-nodefaults", "-display", "none", "-accel", "tcg", "-m", "256",
-		"-kernel", "kernels/" + role + "/bzImage", "-initrd", "inputs/initramfs-good.cpio",
+		"-kernel", "kernels/" + role + "/bzImage", "-initrd", InitramfsPath,
 		"-append", `console=ttyS0 it's="$(touch evil)"`,
 		"-chardev", "stdio,id=console", "-serial", "chardev:console",
 		"-drive", "if=none,id=disk0,snapshot=on,format=raw,file=" + DiskPath,

@@ -100,14 +100,12 @@ func describe(ctx context.Context, m Manifest, files []File) (Manifest, error) {
 		if f.Executable {
 			m.Members[i].Mode = 0o755
 		}
-		if f.Name == m.Disk.Member {
-			if !f.Gzip {
-				return m, fmt.Errorf("add %s: the disk must have Gzip set", f.Name)
-			}
-			if own := "sha256:" + raw.digest(); raw.n != m.Disk.Size || own != m.Disk.Digest {
-				return m, fmt.Errorf("add %s: the disk %s has %d bytes and the digest %s, expected %d bytes and %s",
-					f.Name, f.Source, raw.n, own, m.Disk.Size, m.Disk.Digest)
-			}
+		want, compressed := m.compressed()[f.Name]
+		if compressed != f.Gzip {
+			return m, fmt.Errorf("add %s: Gzip is %v for it, and %v in the manifest", f.Name, f.Gzip, compressed)
+		}
+		if is := (expanded{"sha256:" + raw.digest(), raw.n}); compressed && is != want {
+			return m, fmt.Errorf("add %s: %s has %d bytes and the digest %s, expected %d bytes and %s", f.Name, f.Source, is.size, is.digest, want.size, want.digest)
 		}
 	}
 	return m, nil

@@ -43,7 +43,7 @@ func tinyBundle(t testing.TB, edit func(m *bundle.Manifest, files map[string]str
 	initramfs := strings.Repeat("initramfs ", 20_000)
 	files := map[string]string{
 		"REPORT.txt": "It broke.\n", "result.json": `{"range": 3}` + "\n", "reproduce.sh": "#!/bin/sh\n",
-		"inputs/images/index.json": "{}", "inputs/initramfs": initramfs, "bisect/tested.jsonl": "{}\n",
+		"inputs/images/index.json": "{}", "inputs/initramfs.gz": initramfs, "bisect/tested.jsonl": "{}\n",
 	}
 	for i, role := range []string{"good", "bad"} {
 		dir := "kernels/" + role
@@ -52,7 +52,7 @@ func tinyBundle(t testing.TB, edit func(m *bundle.Manifest, files map[string]str
 		m.Kernels = append(m.Kernels, bundle.Kernel{
 			Role: role, Commit: strings.Repeat(role[:1], 40), Title: "one", Release: "6.1.0",
 			Digest: digestOf(files[dir+"/bzImage"]), Image: dir + "/bzImage", Config: dir + "/config",
-			Initramfs: bundle.Initramfs{Member: "inputs/initramfs", Digest: digestOf(initramfs)},
+			Initramfs: bundle.Initramfs{Member: "inputs/initramfs.gz", Digest: digestOf(initramfs), Size: int64(len(initramfs))},
 		})
 		m.Kernels[i].Commit = strings.Repeat([]string{"a", "b"}[i], 40)
 		files["runs/"+role+"-1/console.log"] = "[    0.000000] Linux version 6.1.0\n[    0.512345] lab: hello\n"
@@ -64,7 +64,7 @@ func tinyBundle(t testing.TB, edit func(m *bundle.Manifest, files map[string]str
 	}
 	var list []bundle.File
 	for name, content := range files {
-		list = append(list, bundle.File{Name: name, Data: []byte(content), Executable: name == "reproduce.sh"})
+		list = append(list, bundle.File{Name: name, Data: []byte(content), Executable: name == "reproduce.sh", Gzip: strings.HasSuffix(name, ".gz")})
 	}
 	list = append(list, bundle.File{Name: m.Disk.Member, Data: []byte(disk), Gzip: true})
 	var b bytes.Buffer

@@ -14,8 +14,10 @@ seconds='151'
 disk_gz='inputs/disk.img.gz'
 disk_mib='1'
 good='6.1.0 0123456789012345678901234567890123456789 one'
+good_initramfs_gz='inputs/initramfs-good.cpio.gz'
 good_recorded='0'
 bad='6.1.0 0123456789012345678901234567890123456789 two '\''quoted'\'' $(touch evil)'
+bad_initramfs_gz='inputs/initramfs-good.cpio.gz'
 bad_recorded='1'
 
 boot_good() {
@@ -25,7 +27,7 @@ boot_good() {
 		-accel tcg \
 		-m 256 \
 		-kernel kernels/good/bzImage \
-		-initrd inputs/initramfs-good.cpio \
+		-initrd "$initramfs" \
 		-append 'console=ttyS0 it'\''s="$(touch evil)" lab.echo' \
 		-chardev stdio,id=console \
 		-serial chardev:console \
@@ -39,7 +41,7 @@ boot_bad() {
 		-accel tcg \
 		-m 256 \
 		-kernel kernels/bad/bzImage \
-		-initrd inputs/initramfs-good.cpio \
+		-initrd "$initramfs" \
 		-append 'console=ttyS0 it'\''s="$(touch evil)" lab.echo' \
 		-chardev stdio,id=console \
 		-serial chardev:console \
@@ -108,15 +110,18 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 (umask 077 && mkdir "$work") || fail "cannot make the directory $work here"
 disk=$work/disk.img
+initramfs=$work/initramfs
 
 echo "==> expanding the disk ($disk_mib MiB)"
 gzip -dc "$disk_gz" >"$disk" || fail 'cannot expand the disk'
 
+gzip -dc "$good_initramfs_gz" >"$initramfs" || fail 'cannot expand the initramfs'
 printf '==> booting the good kernel: %s\n' "$good"
 { boot_good || echo "$?" >"$work/qemu"; } 2>&1 </dev/null | tee "$work/console" | tr -cd '\11\12\40-\176'
 finished
 good_status=$status
 
+gzip -dc "$bad_initramfs_gz" >"$initramfs" || fail 'cannot expand the initramfs'
 printf '==> booting the bad kernel: %s\n' "$bad"
 { boot_bad || echo "$?" >"$work/qemu"; } 2>&1 </dev/null | tee "$work/console" | tr -cd '\11\12\40-\176'
 finished
