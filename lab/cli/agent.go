@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"debug/elf"
 	"encoding/hex"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"slices"
 
 	"github.com/google/renameio/v2"
 
@@ -41,7 +44,7 @@ func agentBinary(ctx context.Context, l *lab.Lab) (string, error) {
 	_, here, _, _ := runtime.Caller(0)
 	source := filepath.Dir(filepath.Dir(filepath.Dir(here)))
 	if _, err := os.Stat(filepath.Join(source, "go.mod")); err != nil {
-		return "", fmt.Errorf("%s is linked dynamically and cannot be the guest's /init: install lab with CGO_ENABLED=0 go install", self)
+		return "", fmt.Errorf("%s is linked dynamically and cannot be the guest's /init: install lab with CGO_ENABLED=0 go install -trimpath", self)
 	}
 	l.Progress.Show("building a static lab for the guest")
 	defer l.Progress.Show("")
@@ -84,6 +87,12 @@ func isStatic(path string) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// namesFolders tells of a program that was built without -trimpath.
+func namesFolders(path string) bool {
+	info, err := buildinfo.ReadFile(path)
+	return err == nil && !slices.Contains(info.Settings, debug.BuildSetting{Key: "-trimpath", Value: "true"})
 }
 
 func fileDigest(path string) (string, error) {

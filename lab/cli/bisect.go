@@ -286,6 +286,9 @@ func runBisect(c *cli.Context, o lab.BisectOptions, bundle string) error {
 		if abs, err := filepath.Abs(bundle); err == nil {
 			l.Progress.Say("bundle written: %s; rerun it with: lab reproduce %s", abs, bundle)
 		}
+		if agent, err := l.Agent(); err == nil && namesFolders(agent) {
+			l.Progress.Say("the agent in it is this lab, and names the folders where that was built; to leave them out, build lab with -trimpath")
+		}
 	}
 	if c.Bool("json") {
 		err = printJSON(c.App.Writer, b)

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -129,11 +130,14 @@ func TestDemo(t *testing.T) {
 	t.Run("git bisect run", func(t *testing.T) { testGitBisectRun(t, home, cold) })
 }
 
+// secret is in the environment of each lab that tests run: it gets nowhere.
+const secret = "correct horse battery staple"
+
 // labCmd is lab in a home of its own.
 func labCmd(home string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(labDir, "lab"), args...)
 	cmd.Dir = home
-	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home+"/.cache", "XDG_STATE_HOME="+home+"/.local/state")
+	cmd.Env = append(os.Environ(), "LAB_TEST_SECRET="+secret, "HOME="+home, "XDG_CACHE_HOME="+home+"/.cache", "XDG_STATE_HOME="+home+"/.local/state")
 	return cmd
 }
 
@@ -209,7 +213,15 @@ func testBundle(t *testing.T, home string, d demoResult) {
 	if err != nil || len(report) > 100_000 || !bytes.Contains(report, []byte("#regzbot introduced: "+d.Planted)) {
 		t.Errorf("REPORT.txt: %v, %d bytes\n%s", err, len(report), report)
 	}
-	for _, secret := range []string{home, labDir} {
+	gz, err := filepath.Glob(filepath.Join(dir, "inputs/*.gz"))
+	if err != nil || len(gz) != 2 {
+		t.Fatalf("%q, %v", gz, err)
+	}
+	if out, err := exec.Command("gzip", append([]string{"-dk"}, gz...)...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, source, _, _ := runtime.Caller(0)
+	for _, secret := range []string{home, labDir, filepath.Dir(source), secret} {
 		if out, err := exec.Command("grep", "-rlF", "--", secret, dir).Output(); err == nil {
 			t.Errorf("the bundle names %s in %s", secret, out)
 		}
