@@ -33,7 +33,7 @@ func tinyBundle(t testing.TB, edit func(m *bundle.Manifest, files map[string]str
 		Machine: bundle.Machine{Accel: "tcg", QEMU: "7.2", Memory: 256, CPUs: 1, Clock: time.Unix(1.7e9, 0), BootTimeout: bundle.Duration(time.Minute)},
 		Symptom: bundle.Symptom{Kind: "test"},
 		Images:  []bundle.Image{image}, Layout: "inputs/images",
-		Disk:    bundle.Disk{Member: "inputs/disk.img.gz", Digest: digestOf(disk), Size: int64(len(disk))},
+		Disk: bundle.Disk{Member: "inputs/disk.img.gz", Digest: digestOf(disk), Size: int64(len(disk))},
 		Runs: []bundle.Run{
 			{Role: "good", End: "test", Verdict: "good", Reason: "exit status 0", Dir: "runs/good-1"},
 			{Role: "bad", End: "test", Verdict: "bad", Reason: "exit status 1", Exit: 1, Dir: "runs/bad-1"},
