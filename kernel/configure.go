@@ -40,40 +40,71 @@ func (t *Tree) configure(ctx context.Context, hash string, o BuildOptions) (Reso
 	if err != nil {
 		return Resolution{}, nil, err
 	}
+	var is Resolution
+	f, err := t.visit(ctx, hash, o, func(w *workTree, top Top) (*Failure, error) {
+		data, f, err := w.onlyResolve(ctx, r)
+		if err != nil || f != nil {
+			return f, err
+		}
+		resolved, err := kconfig.Parse(bytes.NewReader(data))
+		if err != nil {
+			return nil, fmt.Errorf("read the resolved configuration: %w", err)
+		}
+		is = Resolution{Config: data, Lost: w.lost(r, resolved), OnTop: top.Additions}
+		return nil, nil
+	})
+	if f != nil {
+		f.Hint = t.advise(ctx, explain(f))
+	}
+	return is, f, err
+}
+
+// Kconfig reads the Kconfig files of a commit, with what the options put on top of
+// it.
+func (t *Tree) Kconfig(ctx context.Context, commit string, o BuildOptions) (*kconfig.Tree, error) {
+	c, err := t.Resolve(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	var tree *kconfig.Tree
+	f, err := t.visit(ctx, c.Hash, o, func(w *workTree, _ Top) (_ *Failure, err error) {
+		tree, err = kconfig.ReadTree(os.DirFS(w.src()), "x86")
+		return nil, err
+	})
+	if f != nil {
+		err = errors.New(f.Line)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the Kconfig files of %.12s: %w", c.Hash, err)
+	}
+	return tree, nil
+}
+
+// visit has a commit in the work tree and compiles nothing.
+func (t *Tree) visit(ctx context.Context, hash string, o BuildOptions, use func(*workTree, Top) (*Failure, error)) (*Failure, error) {
 	tools, err := t.toolchain(ctx, hash, o)
 	if err != nil {
-		return Resolution{}, nil, err
+		return nil, err
 	}
 	top, f, err := t.OnTop(ctx, hash, o)
 	if err != nil || f != nil {
-		return Resolution{}, f, err
+		return f, err
 	}
 	t.guess.settle("", o)
 	lock, err := lockFile(ctx, filepath.Join(t.base, "lock"), holder(), o.waiting)
 	if err != nil {
-		return Resolution{}, nil, err
+		return nil, err
 	}
 	defer lock.Close()
-	w := workTree{Tree: t, lock: lock, tools: tools, options: o}
+	w := &workTree{Tree: t, lock: lock, tools: tools, options: o}
 	if err := w.prepare(ctx, top.Commit); err != nil {
-		return Resolution{}, nil, err
+		return nil, err
 	}
-	data, f, err := w.onlyResolve(ctx, r)
+	f, err = use(w, top)
 	if errors.Is(err, ErrInterrupted) {
-		return Resolution{}, nil, err
+		return nil, err // the marker tells the next one
 	}
-	if err := errors.Join(err, os.Remove(w.marker())); err != nil {
-		return Resolution{}, nil, err
-	}
-	if f != nil {
-		f.Hint = t.advise(ctx, explain(f))
-		return Resolution{}, f, nil
-	}
-	resolved, err := kconfig.Parse(bytes.NewReader(data))
-	if err != nil {
-		return Resolution{}, nil, fmt.Errorf("read the resolved configuration: %w", err)
-	}
-	return Resolution{Config: data, Lost: w.lost(r, resolved), OnTop: top.Additions}, nil, nil
+	return f, errors.Join(err, os.Remove(w.marker()))
 }
 
 // onlyResolve resolves without a build to follow. The log of a failure stays in

@@ -45,7 +45,7 @@ func (b *bisection) openAxis(ctx context.Context, o BisectOptions) (err error) {
 		if b.settings, err = b.openSettings(ctx, o); err != nil {
 			return err
 		}
-		b.axis, b.options, b.settings.try = b.settings, b.settings.kernel.options, b.trySet
+		b.axis, b.options = b.settings, b.settings.kernel.options
 		return nil
 	}
 	if o.Spec.Command != nil {

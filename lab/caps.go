@@ -55,7 +55,7 @@ func capsKnob(e SettingEnds) (knob, error) {
 			}
 		}
 	}
-	k.apply = func(s *Spec, has func(int) bool) {
+	k.apply = func(s *setup, has func(int) bool) {
 		changed := func(name string) bool {
 			i, ok := at[name]
 			return ok && has(i)

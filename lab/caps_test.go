@@ -37,12 +37,7 @@ func TestCapsDifferences(t *testing.T) {
 }
 
 func TestCapsOfASet(t *testing.T) {
-	s, err := newSettings(BisectOptions{Settings: &Settings{
-		Cmdline: &SettingEnds{"quiet", "nosmt"}, Caps: &SettingEnds{"kill,chown", "kill,fowner"},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := asWritten(t, Settings{Cmdline: &SettingEnds{"quiet", "nosmt"}, Caps: &SettingEnds{"kill,chown", "kill,fowner"}})
 	for _, c := range []struct {
 		set         []int
 		cmdline     string
@@ -65,17 +60,11 @@ func TestCapsOfASet(t *testing.T) {
 
 // What a privileged container has beside its capabilities goes first and comes last.
 func TestCapsPrivileged(t *testing.T) {
-	s, err := newSettings(BisectOptions{Settings: &Settings{Caps: &SettingEnds{"privileged", "ALL,-KILL"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := asWritten(t, Settings{Caps: &SettingEnds{"privileged", "ALL,-KILL"}})
 	if got := s.with(s.all); got.Test.Privileged || len(s.deltas) != 2 || fmt.Sprint(s.deltas[0].Needs) != "[1]" {
 		t.Errorf("from privileged: %+v, %+v", s.deltas, got.Test)
 	}
-	s, err = newSettings(BisectOptions{Settings: &Settings{Caps: &SettingEnds{"ALL,-KILL", "privileged"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s = asWritten(t, Settings{Caps: &SettingEnds{"ALL,-KILL", "privileged"}})
 	if got := s.with(s.all); !got.Test.Privileged || len(s.deltas) != 2 || fmt.Sprint(s.deltas[1].Needs) != "[0]" {
 		t.Errorf("to privileged: %+v, %+v", s.deltas, got.Test)
 	}

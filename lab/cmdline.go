@@ -53,7 +53,7 @@ func cmdlineKnob(e SettingEnds) (knob, error) {
 			d.Good = o.text
 		}
 	}
-	k.apply = func(s *Spec, has func(int) bool) {
+	k.apply = func(s *setup, has func(int) bool) {
 		var words []string
 		if common := strings.TrimSpace(s.Machine.Cmdline); common != "" {
 			words = append(words, common)

@@ -42,7 +42,7 @@ func TestCmdlineDifferences(t *testing.T) {
 
 // made gives the command line with some of the differences.
 func made(k knob, has func(int) bool) string {
-	var s Spec
+	var s setup
 	k.apply(&s, has)
 	return s.Machine.Cmdline
 }
@@ -62,7 +62,7 @@ func TestCmdlineOfADifference(t *testing.T) {
 	if want := []string{"new a x=1 b c", "a b x=2 c", "a x=1 c"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	s := Spec{Machine: MachineSpec{Cmdline: ` common="1  2" `}}
+	s := setup{Spec: Spec{Machine: MachineSpec{Cmdline: ` common="1  2" `}}}
 	k.apply(&s, none)
 	if s.Machine.Cmdline != `common="1  2" a x=1 b c` {
 		t.Errorf("behind what is common: %q", s.Machine.Cmdline)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"lab/kernel"
+	"lab/kernel/kconfig"
 	"lab/lab/search"
 )
 
@@ -21,6 +22,8 @@ type Settings struct {
 	// Caps are the container's capabilities, as parseCaps reads them, in the place
 	// of those that Spec.Test names.
 	Caps *SettingEnds
+	// Config are kernel configurations: a kernel is built for each set.
+	Config *ConfigEnds
 }
 
 // SettingEnds are the good and the bad setting of one kind, as the user writes them.
@@ -28,10 +31,11 @@ type SettingEnds struct{ Good, Bad string }
 
 // A Difference is one thing in which the bad setting is not as the good one.
 type Difference struct {
-	Kind string `json:"kind"` // cmdline or caps
-	Name string `json:"name"`
-	Good string `json:"good,omitempty"` // as the good setting has it; empty where it does not
-	Bad  string `json:"bad,omitempty"`  // as the bad one has it
+	Kind  string `json:"kind"` // config, cmdline, caps or hunk
+	Name  string `json:"name"`
+	Title string `json:"title,omitempty"` // what Kconfig calls an option
+	Good  string `json:"good,omitempty"`  // as the good setting has it; empty where it does not
+	Bad   string `json:"bad,omitempty"`   // as the bad one has it
 }
 
 func (d Difference) String() string {
@@ -63,13 +67,29 @@ type Flip struct {
 	Without *Tested `json:"without,omitempty"`
 }
 
+// A setup is what a trial with a set of differences is given.
+type setup struct {
+	Spec
+	build kernel.BuildOptions // of its kernel, where there is not one for all sets
+}
+
 // A knob is one kind of setting: how good and bad differ in it, and how a
 // trial gets it with some of the differences.
 type knob struct {
 	kind  string
 	list  []Difference
 	needs map[int][]int // of a difference, by index: those without which it cannot be made
-	apply func(s *Spec, has func(i int) bool)
+	apply func(s *setup, has func(i int) bool)
+	// builds says that each set has a kernel of its own. resolve then, where it is
+	// not nil, sees what becomes of the setup before anything is compiled.
+	builds  bool
+	resolve func(ctx context.Context, s *setup, has func(i int) bool) (resolved, error)
+}
+
+// resolved is what becomes of a set.
+type resolved struct {
+	along []kconfig.Change // what is otherwise than the set says
+	lost  string           // why it cannot be made; empty where it can
 }
 
 // settings is the axis of sets of differences. The bisect knows each set as a
@@ -83,35 +103,27 @@ type settings struct {
 	differences []Difference // of all knobs, one behind the other
 	deltas      []search.Delta
 	all         []int
-	// try does a trial with a set of differences.
+	// try gives the trial of a set as far as it goes without a guest.
 	try func(ctx context.Context, set []int) (Trial, error)
 }
 
-// Validate names the first thing that cannot be.
+// Validate names the first thing that can be seen not to be, before any
+// configuration is resolved.
 func (s Settings) Validate() error {
-	_, err := newSettings(BisectOptions{Settings: &s})
+	knobs, err := s.knobs()
+	if err == nil && s.Config == nil {
+		_, err = newSettings(Spec{}, knobs)
+	}
 	return err
 }
 
-// openSettings finds how the settings differ, and the kernel.
-func (l *Lab) openSettings(ctx context.Context, o BisectOptions) (*settings, error) {
-	if !o.Spec.needsGuest() {
-		return nil, errors.New("settings are bisected by a test in a guest")
-	}
-	s, err := newSettings(o)
-	if err != nil {
-		return nil, err
-	}
-	s.kernel.source, err = l.source(ctx, o.Spec)
-	return s, err
-}
-
-func newSettings(o BisectOptions) (*settings, error) {
-	s := &settings{row: row{what: "setting"}, spec: o.Spec}
+// knobs are those of the settings that are compared as they are written.
+func (s Settings) knobs() ([]knob, error) {
+	var knobs []knob
 	for _, kind := range []struct {
 		ends *SettingEnds
 		knob func(SettingEnds) (knob, error)
-	}{{o.Settings.Cmdline, cmdlineKnob}, {o.Settings.Caps, capsKnob}} {
+	}{{s.Cmdline, cmdlineKnob}, {s.Caps, capsKnob}} {
 		if kind.ends == nil {
 			continue
 		}
@@ -119,15 +131,53 @@ func newSettings(o BisectOptions) (*settings, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.knobs = append(s.knobs, k)
+		knobs = append(knobs, k)
 	}
+	return knobs, nil
+}
+
+// openSettings finds how the settings differ, and the kernel.
+func (l *Lab) openSettings(ctx context.Context, o BisectOptions) (*settings, error) {
+	if !o.Spec.needsGuest() && o.Settings.Config == nil {
+		return nil, errors.New("settings are bisected by a test in a guest")
+	}
+	knobs, err := o.Settings.knobs()
+	if err != nil {
+		return nil, err
+	}
+	k, err := l.source(ctx, o.Spec)
+	if err != nil {
+		return nil, err
+	}
+	if ends := o.Settings.Config; ends != nil {
+		var of knob
+		if of, err = l.configKnob(ctx, &k, *ends, o.Spec.Kernel.Config); err == nil {
+			knobs = append([]knob{of}, knobs...)
+		}
+	}
+	var s *settings
+	if err == nil {
+		s, err = newSettings(o.Spec, knobs)
+	}
+	if err != nil {
+		k.Close()
+		return nil, err
+	}
+	s.kernel.source = k
+	return s, nil
+}
+
+func newSettings(spec Spec, knobs []knob) (*settings, error) {
+	s := &settings{row: row{what: "setting"}, spec: spec, knobs: knobs}
+	s.try = s.kernelOf
 	for _, k := range s.knobs {
 		first := len(s.differences)
 		s.differences = append(s.differences, k.list...)
+		seen := map[string]int{}
 		for i, d := range k.list {
 			delta := search.Delta{ID: d.String()}
-			for n := 2; slices.ContainsFunc(s.deltas, func(o search.Delta) bool { return o.ID == delta.ID }); n++ {
-				delta.ID = fmt.Sprintf("%s#%d", d, n)
+			if seen[delta.ID]++; seen[delta.ID] > 1 {
+				delta.ID = fmt.Sprintf("%s#%d", d, seen[delta.ID])
 			}
 			for _, n := range k.needs[i] {
 				delta.Needs = append(delta.Needs, first+n)
@@ -147,21 +197,77 @@ func newSettings(o BisectOptions) (*settings, error) {
 	return s, nil
 }
 
-// with gives the spec of a trial with a set of differences.
-func (s *settings) with(set []int) Spec {
-	spec, first := s.spec, 0
-	for _, k := range s.knobs {
-		from := first
-		k.apply(&spec, func(i int) bool { return slices.Contains(set, from+i) })
-		first += len(k.list)
+// with gives the setup of a trial with a set of differences.
+func (s *settings) with(set []int) setup {
+	made := setup{Spec: s.spec, build: s.kernel.options}
+	s.each(set, func(k knob, has func(int) bool) { k.apply(&made, has) })
+	return made
+}
+
+// each calls use for each knob with what tells of its differences that are in a set.
+func (s *settings) each(set []int, use func(k knob, has func(int) bool)) {
+	in := make([]bool, len(s.differences))
+	for _, i := range set {
+		in[i] = true
 	}
-	return spec
+	for _, k := range s.knobs {
+		mine := in[:len(k.list)]
+		in = in[len(k.list):]
+		use(k, func(i int) bool { return mine[i] })
+	}
+}
+
+// builds tells whether sets have kernels of their own.
+func (s *settings) builds() bool {
+	return slices.ContainsFunc(s.knobs, func(k knob) bool { return k.builds })
+}
+
+// stepSet is the step of a Failure in which a set cannot be made.
+const stepSet = "set"
+
+// kernelOf gives a set's kernel: the one that all have in common, or one that is
+// built for it.
+func (s *settings) kernelOf(ctx context.Context, set []int) (Trial, error) {
+	if !s.builds() {
+		return s.kernel.trial(ctx)
+	}
+	made := s.with(set)
+	var became resolved
+	var err error
+	s.each(set, func(k knob, has func(int) bool) {
+		if k.resolve != nil && err == nil && became.lost == "" {
+			became, err = k.resolve(ctx, &made, has)
+		}
+	})
+	if err != nil {
+		return Trial{}, err
+	}
+	if became.lost != "" {
+		return Trial{End: EndBuild, Failure: &kernel.Failure{Step: stepSet, Line: became.lost}, Detail: became.lost}, nil
+	}
+	k := s.kernel.source
+	k.options = made.build
+	t, err := k.trial(ctx)
+	t.Drift = became.along
+	return t, err
+}
+
+// around is what a set gives a trial beside its kernel.
+func (m setup) around() []any {
+	return []any{m.Machine.Cmdline, m.Test.CapAdd, m.Test.CapDrop, m.Test.Privileged}
 }
 
 // commit is how the bisect knows a set.
 func (s *settings) commit(set []int) kernel.Commit {
-	spec := s.with(set)
-	data, err := json.Marshal([]any{spec.Machine.Cmdline, spec.Test.CapAdd, spec.Test.CapDrop, spec.Test.Privileged})
+	made := s.with(set)
+	what := made.around()
+	if s.builds() {
+		for _, f := range made.build.Fragments {
+			what = append(what, sha256.Sum256(f.Data))
+		}
+		what = append(what, made.build.OnTop())
+	}
+	data, err := json.Marshal(what)
 	if err != nil {
 		panic(err) // strings can be encoded
 	}
@@ -207,6 +313,17 @@ func (s *settings) ids(set []int) []string {
 	return ids
 }
 
+// set is the set of these names.
+func (s *settings) set(ids []string) []int {
+	set := make([]int, 0, len(ids))
+	for i, d := range s.deltas {
+		if slices.Contains(ids, d.ID) {
+			set = append(set, i)
+		}
+	}
+	return set
+}
+
 func (s *settings) pick(set []int) []Difference {
 	var list []Difference
 	for _, i := range set {
@@ -219,21 +336,10 @@ func (s *settings) pick(set []int) []Difference {
 // it must not begin another search. A verdict by hand has the set of the test that
 // it stands for.
 func (s *settings) known(j *journal) []search.SetTest {
-	at := make(map[string]int, len(s.deltas))
-	for i, d := range s.deltas {
-		at[d.ID] = i
-	}
 	sets := map[string][]int{s.commits[0].Hash: {}, s.commits[1].Hash: s.all}
 	for _, e := range j.events {
 		if t := e.Tested; t != nil && len(t.Set) > 0 {
-			set := make([]int, 0, len(t.Set))
-			for _, id := range t.Set {
-				if i, ok := at[id]; ok {
-					set = append(set, i)
-				}
-			}
-			slices.Sort(set)
-			sets[t.Commit.Hash] = set
+			sets[t.Commit.Hash] = s.set(t.Set)
 		}
 	}
 	var list []search.SetTest
@@ -297,139 +403,6 @@ func (s *settings) trial(ctx context.Context, _ kernel.Commit) (Trial, error) {
 
 func (s *settings) Close() error {
 	s.kernel.Close()
-	return nil
-}
-
-// trySet does a trial on the guest that all have in common.
-func (b *bisection) trySet(ctx context.Context, set []int) (Trial, error) {
-	t, err := b.trial(ctx, kernel.Commit{})
-	if err != nil || t.End != EndBuilt {
-		return t, err
-	}
-	spec, g := b.settings.with(set), *b.guest
-	g.test = spec.Test
-	return t, b.try(ctx, spec, &g, &t)
-}
-
-// minimize finds the smallest set of differences that flips the verdict, and
-// checks it both ways.
-func (b *bisection) minimize(ctx context.Context) error {
-	s, flip := b.settings, b.result.Flip
-	*flip = Flip{Differences: s.differences}
-	b.Progress.Say("%s between the good setting and the bad one; checking both first", plural(len(s.deltas), "difference"))
-	for n := 0; b.result.Unclear == "" && b.result.Culprit == nil; {
-		if err := b.journal.refresh(); err != nil {
-			return err
-		}
-		if b.journal.foreign != b.foreign {
-			return errOvertaken
-		}
-		step := search.Minimize(s.deltas, s.known(b.journal))
-		var err error
-		switch {
-		case step.Test != nil:
-			role, c := RoleStep, s.commit(step.Test)
-			if slices.ContainsFunc(s.commits, func(end kernel.Commit) bool { return end.Hash == c.Hash }) {
-				role = RoleEnd
-				b.Progress.Say("%s", c.Title)
-			} else {
-				n++
-				b.Progress.Say("step %d: %s\n  %s; about %s to go", n, c.Title, step.Why, plural(step.Steps+2, "test"))
-			}
-			_, err = b.testSet(ctx, step.Test, role, step.Left)
-		case step.Conflict != nil:
-			b.notAnEnd(step)
-		default:
-			err = b.bothWays(ctx, step)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return b.end()
-}
-
-// testSet gives a set's verdict, from the journal or by a trial.
-func (b *bisection) testSet(ctx context.Context, set []int, role string, left int) (Tested, error) {
-	s := b.settings
-	c := s.commit(set)
-	if t := b.journal.tested(c.Hash, role); t != nil {
-		b.Progress.Say("  %s, as %s before: %s", t.Mark, told(*t), t.Reason)
-		return *t, nil
-	}
-	if err := b.journal.hold(c.Hash); err != nil {
-		return Tested{}, err
-	}
-	t, err := s.try(ctx, set)
-	if err != nil {
-		return Tested{}, err
-	}
-	r := Tested{
-		Commit: c, Role: role, Set: s.ids(set), Verdict: Judge(t, b.spec.Symptom), End: t.End, Exit: exitOf(t), Left: left,
-		Kernel: t.Kernel.Digest, OnTop: t.Kernel.OnTop, Cached: t.Cached, Build: t.Build, Boot: t.Boot, Test: t.Test,
-	}
-	if r.Dir, err = b.save(t, c); err != nil {
-		return Tested{}, err
-	}
-	if again, err := b.asked(ctx, t, &r); err != nil {
-		return Tested{}, err
-	} else if again {
-		return b.testSet(ctx, set, role, left)
-	}
-	return b.record(&r, nil)
-}
-
-// notAnEnd says that there is nothing to search, and what was seen.
-func (b *bisection) notAnEnd(step search.SetStep) {
-	want, end := Good, b.result.Good[0]
-	if len(step.Conflict) > 0 {
-		want, end = Bad, b.result.Bad
-	}
-	b.result.Unclear = step.Why
-	if t := b.journal.tested(end.Hash, RoleEnd); t != nil {
-		b.result.Unclear = fmt.Sprintf("%s is not %s but %s: %s", end.Title, want, t.Mark, t.Reason)
-	}
-}
-
-// bothWays looks at the answer from both ends: the good setting with the minimal
-// set must be bad, again, and the bad one without it good.
-func (b *bisection) bothWays(ctx context.Context, step search.SetStep) error {
-	s, flip := b.settings, b.result.Flip
-	flip.Minimal, flip.Unsure = s.pick(step.Minimal), s.pick(step.Unsure)
-	flip.Needed = s.pick(slices.DeleteFunc(slices.Clone(step.Minimal), func(i int) bool {
-		return !slices.ContainsFunc(step.Minimal, func(j int) bool { return slices.Contains(s.deltas[j].Needs, i) })
-	}))
-	title := s.title(step.Minimal)
-	b.Progress.Say("the verdict would flip with %s; testing the good setting with it again", title)
-	t, err := b.testSet(ctx, step.Minimal, RoleConfirm, len(step.Minimal))
-	if err != nil {
-		return err
-	}
-	flip.With = &t
-	if t.Mark != Bad {
-		b.result.Unclear = fmt.Sprintf("the good setting with %s was bad and is %s when tested again (%s): the test is flaky", title, t.Mark, t.Reason)
-		return nil
-	}
-	rest := s.without(step.Minimal)
-	b.Progress.Say("the bad setting without it")
-	w := b.journal.tested(s.commit(rest).Hash, RoleStep)
-	if w == nil {
-		t, err := b.testSet(ctx, rest, RoleConfirm, len(step.Minimal))
-		if err != nil {
-			return err
-		}
-		w = &t
-	}
-	if flip.Without = w; w.Mark != Good {
-		b.result.Unclear = fmt.Sprintf("the good setting with %s is bad, but the bad setting without it is not good but %s (%s)", title, w.Mark, w.Reason)
-		if w.Mark == Bad {
-			b.result.Unclear += ": other differences break it too, or the test is flaky; to find the others, give as the bad setting the one without these"
-		}
-		return nil
-	}
-	c := s.commit(step.Minimal)
-	c.Title = title
-	b.result.Culprit = &c
 	return nil
 }
 

@@ -24,6 +24,20 @@ type fakeSettings struct {
 	killedAt int      // the run before which it is killed; 0 for none
 }
 
+// asWritten are settings that need not be resolved.
+func asWritten(t *testing.T, of Settings) *settings {
+	t.Helper()
+	knobs, err := of.knobs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newSettings(Spec{}, knobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 var errKill = errors.New("killed")
 
 // bisect begins, or goes on.
@@ -33,12 +47,10 @@ func (f *fakeSettings) bisect() (Bisection, error) {
 		f.dir = f.t.TempDir()
 	}
 	o := BisectOptions{Settings: &Settings{Cmdline: &SettingEnds{f.good, f.bad}, Caps: f.caps}, Spec: Spec{Symptom: Symptom{Kind: SymptomTest}}}
-	s, err := newSettings(o)
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	s := asWritten(f.t, *o.Settings)
 	b := newBisection(testLab(f.t), o)
 	b.axis, b.settings = s, s
+	var err error
 	if b.commits, err = s.ends(f.t.Context(), o, &b.result); err != nil {
 		f.t.Fatal(err)
 	}

@@ -40,6 +40,7 @@ type Tested struct {
 	Kernel  string   `json:"kernel,omitempty"`  // digest of the kernel image
 	Image   string   `json:"image,omitempty"`   // what was tested of the image under test, where images are bisected
 	Set     []string `json:"set,omitempty"`     // where settings are bisected: the differences that were made to the good one
+	Along   []string `json:"along,omitempty"`   // what is otherwise than the set says, since Kconfig has it so
 	Modules string   `json:"modules,omitempty"` // digest of the modules that came along with it
 	Dir     string   `json:"dir,omitempty"`     // what the trial saw, below the bisect's folder
 	Drift   int      `json:"drift,omitempty"`   // symbols of its config that differ from the first kernel's
@@ -192,7 +193,7 @@ func (b *bisection) took(t Tested) string {
 		return "the same files as " + short(t.Inferred) + ": not run again"
 	case b.commands != nil:
 		return "ran for " + seconds(t.Test)
-	case b.settings != nil && (t.Cached || t.Build == 0):
+	case b.settings != nil && !b.settings.builds() && (t.Cached || t.Build == 0):
 		built = "the same kernel"
 	case b.settings == nil && isPackageHash(t.Commit.Hash):
 		built = "ready made"

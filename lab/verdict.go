@@ -100,7 +100,7 @@ func Judge(t Trial, s Symptom) Verdict {
 
 func judgeBuild(t Trial) Verdict {
 	switch {
-	case t.End == EndBuild && t.unpatched():
+	case t.End == EndBuild && t.unmade():
 		return Verdict{Skip, t.Detail}
 	case t.End == EndBuild:
 		return Verdict{Bad, "does not build: " + t.Detail}
@@ -108,13 +108,16 @@ func judgeBuild(t Trial) Verdict {
 	return Verdict{Good, "builds"}
 }
 
-// unpatched tells of a build that never began, because a pick or a patch does
-// not apply. That says nothing about the commit.
-func (t Trial) unpatched() bool { return t.Failure != nil && t.Failure.Step == kernel.StepPatch }
+// unmade tells of a build that never began, because a pick or a patch does not
+// apply, or Kconfig does not allow a set of options. That says nothing about the
+// commit.
+func (t Trial) unmade() bool {
+	return t.Failure != nil && (t.Failure.Step == kernel.StepPatch || t.Failure.Step == stepSet)
+}
 
 // unbuilt is the verdict on a kernel that there is not.
 func unbuilt(t Trial) Verdict {
-	if t.unpatched() {
+	if t.unmade() {
 		return Verdict{Skip, t.Detail}
 	}
 	return Verdict{Skip, "does not build: " + t.Detail}

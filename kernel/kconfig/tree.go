@@ -18,10 +18,12 @@ const (
 )
 
 // A Tree is what a source tree's Kconfig files say of dependencies. It is enough
-// to explain why a symbol was lost, and no more: values are Kconfig's to give.
+// to explain why a symbol was lost, and to foresee which are made together: values
+// are Kconfig's to give.
 type Tree struct {
 	symbols map[string][]definition
 	forced  map[string][]selection // by the symbol that is selected
+	order   map[string]int         // of the symbols, as the files have them
 }
 
 // A definition is one "config" block of a symbol. A symbol may have several, of
@@ -30,8 +32,13 @@ type definition struct {
 	depends *expr // all that must hold, with the blocks around
 	visible *expr // for its prompt to be shown, besides depends
 	prompt  bool
-	choice  int // which choice it belongs to, from 1; 0 for none
+	title   string    // what the prompt says
+	choice  int       // which choice it belongs to, from 1; 0 for none
+	values  []setting // its defaults, of which the first that holds counts
 }
+
+// A setting is a value on a condition.
+type setting struct{ value, condition *expr }
 
 // A selection forces a symbol, whatever that depends on.
 type selection struct {
@@ -43,7 +50,7 @@ type selection struct {
 // SRCARCH names it ("x86"), beginning with the file Kconfig at its root.
 func ReadTree(tree fs.FS, arch string) (*Tree, error) {
 	r := treeReader{
-		Tree: &Tree{symbols: map[string][]definition{}, forced: map[string][]selection{}},
+		Tree: &Tree{symbols: map[string][]definition{}, forced: map[string][]selection{}, order: map[string]int{}},
 		fs:   tree, replace: strings.NewReplacer("$(SRCARCH)", arch, "$SRCARCH", arch, "$(srctree)/", "", "$(ARCH)", arch, "$ARCH", arch),
 	}
 	if err := r.file("Kconfig", 0); err != nil {
@@ -230,10 +237,18 @@ func (r *treeReader) attribute(word string, rest []token) error {
 		switch {
 		case r.current != nil:
 			if prompt {
-				r.current.prompt, r.current.visible = true, cond
+				r.current.prompt, r.current.visible, r.current.title = true, cond, plain[0].text
 			}
 		case enclosing != nil && prompt: // of a choice
 			enclosing.visible = both(enclosing.visible, cond)
+		}
+	case "default", "def_bool", "def_tristate":
+		if r.current != nil && len(plain) > 0 {
+			value, err := parseExpr(plain)
+			if err != nil {
+				return err
+			}
+			r.current.values = append(r.current.values, setting{value, cond})
 		}
 	case "select":
 		if r.current != nil && r.symbol != "" && len(plain) == 1 {
@@ -266,6 +281,9 @@ func (r *treeReader) end() {
 			}
 		}
 		r.symbols[r.symbol] = append(r.symbols[r.symbol], d)
+		if _, known := r.order[r.symbol]; !known {
+			r.order[r.symbol] = len(r.order)
+		}
 	}
 	r.symbol, r.current = "", nil
 }

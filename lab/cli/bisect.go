@@ -87,6 +87,8 @@ EXAMPLES
    lab bisect --layers app:20 --kernel bzImage --good 3 -- /test
    lab bisect --cmdline-good 'quiet' --cmdline-bad 'mitigations=off security=selinux' \
        --kernel bzImage --image app:20 -- /test
+   lab bisect --config-good container --config-bad ./mine.config --repo ~/linux \
+       --commit v6.1.150 --image app:20 -- /test
    lab bisect --caps-bad docker,-NET_RAW,-CHOWN --kernel bzImage --image app:20 -- /test
    lab bisect --good v1.0 --bad HEAD --run 'make && ./test'
    lab bisect --fix --bad v1.0 --good HEAD --run 'make && ./test'
@@ -205,7 +207,7 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 	}
 	for _, name := range []string{"kernel", "commit"} {
 		if c.IsSet(name) {
-			return usagef("--%s goes with --images, --layers, --cmdline-bad and --caps-bad, where the kernel stays; for several: --kernels REF, or --repo DIR", name)
+			return usagef("--%s goes with --images, --layers, --cmdline-bad and --caps-bad, where the kernel stays, and with --config-bad; for several: --kernels REF, or --repo DIR", name)
 		}
 	}
 	if s.Symptom.Kind == lab.SymptomAsk {

@@ -18,11 +18,21 @@ that flips the verdict, found by delta debugging: halves of them are tried, then
 quarters, alone and left out. A boot option that was added, removed, or that has another
 value or place is one difference; what all have in common is given with --cmdline. At
 the end the answer is checked both ways: the good setting with this set is bad, and the
-bad one without it is good.`
+bad one without it is good.
+
+With --config-good and --config-bad it is the options of the kernel's configuration, on
+--commit of --repo: two .configs, or fragments as --config takes them, on top of what
+both have in common, --config. Kconfig resolves both, and what somebody chose otherwise in
+the one than in the other is searched; what depends on an option is made together with
+it, and a set that Kconfig does not allow is skipped, with the reason, before anything is
+compiled. Each set is a kernel, built on from the one before; two that Kconfig makes the
+same of are one. What the other flags of settings name may differ at the same time.`
 
 // settingFlags name good and bad settings.
 func settingFlags() []cli.Flag {
 	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "config-good", Usage: "built with the config `FRAGMENT` the symptom is not there: as --config, on top of which it lies; may be repeated", Category: catKernel},
+		&cli.StringSliceFlag{Name: "config-bad", Usage: "built with the config `FRAGMENT` it is: find which of the differing options it takes; may be repeated", Category: catKernel},
 		&cli.StringFlag{Name: "cmdline-good", Usage: "with the boot options `ARGS` the symptom is not there", DefaultText: "none", Category: catMachine},
 		&cli.StringFlag{Name: "cmdline-bad", Usage: "with the boot options `ARGS` it is: find which of the differences it takes", DefaultText: "none", Category: catMachine},
 		&cli.StringFlag{Name: "caps-good", Usage: "with the capabilities `LIST` the symptom is not there: names between commas, in front of them ALL, none or docker to begin with, then -NAME drops one; or privileged", DefaultText: "docker", Category: catTest},
@@ -40,6 +50,9 @@ func setSettings(c *cli.Context, o *lab.BisectOptions) {
 			o.Settings = &lab.Settings{}
 		}
 		return &lab.SettingEnds{Good: c.String(what + "-good"), Bad: c.String(what + "-bad")}
+	}
+	if e := ends("config"); e != nil {
+		o.Settings.Config = &lab.ConfigEnds{Good: c.StringSlice("config-good"), Bad: c.StringSlice("config-bad")}
 	}
 	if e := ends("cmdline"); e != nil {
 		o.Settings.Cmdline = e
@@ -74,7 +87,7 @@ var notOfSettings = []struct{ name, why string }{
 func checkSettings(c *cli.Context, o *lab.BisectOptions) error {
 	for _, f := range notOfSettings {
 		if c.IsSet(f.name) {
-			return usagef("--%s does not go with two settings (--cmdline-bad, --caps-bad): %s", f.name, f.why)
+			return usagef("--%s does not go with two settings (--config-bad, --cmdline-bad, --caps-bad): %s", f.name, f.why)
 		}
 	}
 	for _, name := range []string{"cap-add", "cap-drop", "privileged"} {
@@ -82,10 +95,20 @@ func checkSettings(c *cli.Context, o *lab.BisectOptions) error {
 			return usagef("--%s does not go with --caps-bad: name all capabilities there, as in docker,NET_ADMIN", name)
 		}
 	}
-	if k := o.Spec.Symptom.Kind; k == lab.SymptomBuild || k == lab.SymptomAsk {
+	config := o.Settings.Config
+	if k := o.Spec.Symptom.Kind; k == lab.SymptomAsk || k == lab.SymptomBuild && config == nil {
 		return usagef("--symptom %s goes with --repo alone: here the kernel stays, and is booted", k)
 	}
-	if len(o.Spec.Images) == 0 {
+	switch {
+	case config == nil:
+	case c.String("kernel") != "" || c.String("repo") == "":
+		return usagef("--config-bad goes with --repo DIR [--commit REV]: a kernel is built for each set of options")
+	case len(o.Spec.Kernel.Config) == 0 && (len(config.Good) == 0 || len(config.Bad) == 0):
+		return usagef("of --config-good and --config-bad both are needed, or --config with what they have in common")
+	case o.Spec.Symptom.Kind == lab.SymptomBuild && (o.Settings.Cmdline != nil || o.Settings.Caps != nil):
+		return usagef("--symptom build goes with --config-bad alone: nothing is booted")
+	}
+	if len(o.Spec.Images) == 0 && o.Spec.Symptom.Kind != lab.SymptomBuild {
 		return usagef("no image: name the container to test with --image REF")
 	}
 	if err := checkKernel(c, o); err != nil {
@@ -137,6 +160,9 @@ func settingAnswer(s *strings.Builder, b lab.Bisection) {
 			fmt.Fprintf(s, "  %s%s\n", described(d), note)
 		}
 	}
+	if f.With != nil && len(f.With.Along) > 0 {
+		fmt.Fprintf(s, "  what Kconfig makes of it: %s\n", strings.Join(f.With.Along, ", "))
+	}
 	if f.With != nil {
 		fmt.Fprintf(s, "  the good setting with it, tested again, is %s: %s\n", f.With.Mark, f.With.Reason)
 	}
@@ -147,6 +173,14 @@ func settingAnswer(s *strings.Builder, b lab.Bisection) {
 
 // described says a difference in words.
 func described(d lab.Difference) string {
+	title := ""
+	if d.Title != "" {
+		title = fmt.Sprintf(" (%q)", d.Title)
+	}
+	return change(d) + title
+}
+
+func change(d lab.Difference) string {
 	switch {
 	case d.Good == "":
 		return "+" + d.Bad
