@@ -52,6 +52,8 @@ type BundleOptions struct {
 	// Slim leaves the guest's disk out, which is made of the images again: by lab,
 	// and not by the script.
 	Slim bool
+	// Vmlinux adds the kernels with their symbols, which are built once more for it.
+	Vmlinux bool
 	// Source adds the commits that were searched, from the good ends to the bad one.
 	Source bool
 }
@@ -153,11 +155,10 @@ func (p *pack) gather(ctx context.Context, o BisectOptions) error {
 
 // source adds the commits that were searched.
 func (p *pack) source(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "lab-bundle-")
+	dir, err := p.temp()
 	if err != nil {
-		return fmt.Errorf("add the source: %w", err)
+		return err
 	}
-	p.temporary = dir
 	var good []string
 	for _, c := range p.found.Good {
 		good = append(good, c.Hash)
@@ -242,8 +243,49 @@ func (p *pack) kernel(ctx context.Context, g *guest, role string, c kernel.Commi
 	if k.Initramfs, err = p.initramfs(g, role, t.Kernel); err != nil {
 		return err
 	}
+	if p.has.Vmlinux && p.from.tree != nil {
+		if k.Vmlinux, err = p.vmlinux(ctx, c, t.Kernel.Digest, dir); err != nil {
+			return err
+		}
+	}
 	p.manifest.Kernels = append(p.manifest.Kernels, k)
 	return nil
+}
+
+// vmlinux adds a kernel with its symbols.
+func (p *pack) vmlinux(ctx context.Context, c kernel.Commit, digest, dir string) (*bundle.Compressed, error) {
+	into, err := p.temp()
+	if err != nil {
+		return nil, err
+	}
+	p.Progress.Show("building %s once more, for its vmlinux", short(c.Hash))
+	file := filepath.Join(into, c.Hash)
+	if err := p.from.tree.Vmlinux(ctx, c.Hash, p.from.options, digest, file); err != nil {
+		return nil, err
+	}
+	v := &bundle.Compressed{Member: path.Join(dir, "vmlinux.gz")}
+	if v.Digest, err = digestOf(file); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, fmt.Errorf("add vmlinux: %w", err)
+	}
+	v.Size = info.Size()
+	p.files = append(p.files, bundle.File{Name: v.Member, Source: file, Gzip: true})
+	return v, nil
+}
+
+// temp is a folder for files that are in no other place.
+func (p *pack) temp() (string, error) {
+	if p.temporary == "" {
+		dir, err := os.MkdirTemp("", "lab-bundle-")
+		if err != nil {
+			return "", fmt.Errorf("write bundle: %w", err)
+		}
+		p.temporary = dir
+	}
+	return p.temporary, nil
 }
 
 // patches adds what is put on top of commits: the files that were given, and the
@@ -299,13 +341,13 @@ func (p *pack) onTop(ctx context.Context, k *bundle.Kernel, dir string, on []ker
 }
 
 // initramfs adds a kernel's. Those of kernels without modules are one.
-func (p *pack) initramfs(g *guest, role string, k kernel.Kernel) (bundle.Initramfs, error) {
+func (p *pack) initramfs(g *guest, role string, k kernel.Kernel) (bundle.Compressed, error) {
 	var b bytes.Buffer
 	if err := g.initramfs(&b, k); err != nil {
-		return bundle.Initramfs{}, err
+		return bundle.Compressed{}, err
 	}
 	sum := sha256.Sum256(b.Bytes())
-	i := bundle.Initramfs{Member: memberInitramfs, Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(b.Len())}
+	i := bundle.Compressed{Member: memberInitramfs, Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(b.Len())}
 	if len(k.Modules) > 0 {
 		i.Member = path.Join("kernels", role, "initramfs.gz")
 	}

@@ -44,7 +44,7 @@ func sample(t testing.TB) (Manifest, []File) {
 	}
 	good, bad := []byte("good kernel"), []byte("bad kernel")
 	initramfs := []byte("initramfs")
-	cpio := Initramfs{"inputs/initramfs-good.cpio.gz", sha(initramfs), int64(len(initramfs))}
+	cpio := Compressed{"inputs/initramfs-good.cpio.gz", sha(initramfs), int64(len(initramfs))}
 	hash := strings.Repeat("0123456789", 4)
 	m := Manifest{
 		Lab:      "v0.1.0",

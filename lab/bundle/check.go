@@ -19,12 +19,12 @@ const (
 	maxMember   = 8<<30 - 1
 	maxTotal    = 32 << 30
 	// MaxSize is what the file of a bundle has at most, in bytes.
-	MaxSize      = maxTotal + (maxMembers+5)*2*blockSize + 2*maxManifest + maxSignature
-	maxDisk      = 256 << 30 // expanded; most of it is holes
-	maxInitramfs = 1 << 30   // expanded; it is the guest's memory
-	maxText      = 1024
-	maxName      = 100  // USTAR's name field
-	maxCmdline   = 1536 // the kernel takes 2048 bytes in all (COMMAND_LINE_SIZE)
+	MaxSize       = maxTotal + (maxMembers+5)*2*blockSize + 2*maxManifest + maxSignature
+	maxDisk       = 256 << 30 // expanded; most of it is holes
+	maxCompressed = 4 << 30   // expanded: an initramfs, a vmlinux with debug information
+	maxText       = 1024
+	maxName       = 100  // USTAR's name field
+	maxCmdline    = 1536 // the kernel takes 2048 bytes in all (COMMAND_LINE_SIZE)
 )
 
 var (
@@ -171,12 +171,12 @@ func (c *checker) gzip(field, member string) {
 	c.that(path.Ext(member) == ".gz", field, "%q is not compressed with gzip", member)
 }
 
-// initramfs checks one, and that those which share a member are the same.
-func (c *checker) initramfs(field string, i Initramfs, compressed map[string]expanded) {
-	c.gzip(field, i.Member)
-	c.digest(field+".digest", i.Digest)
-	c.between(field+".size", i.Size, 1, maxInitramfs)
-	c.that(compressed[i.Member] == expanded{i.Digest, i.Size}, field, "%s is another one elsewhere", i.Member)
+// compressed checks a file, and that those which share a member are the same.
+func (c *checker) compressed(field string, f Compressed, m *Manifest) {
+	c.gzip(field, f.Member)
+	c.digest(field+".digest", f.Digest)
+	c.between(field+".size", f.Size, 1, maxCompressed)
+	c.that(m.compressed()[f.Member] == f, field, "%s is another one elsewhere", f.Member)
 }
 
 func (c *checker) disk(layout string, d Disk) {
@@ -240,7 +240,10 @@ func (c *checker) kernels(m *Manifest) {
 			c.exactly(field+".image", k.Image, k.Digest)
 		}
 		if i := k.Initramfs; i.Member != "" || (k.Role == RoleGood || k.Role == RoleBad) && k.Image != "" {
-			c.initramfs(field+".initramfs", i, m.compressed())
+			c.compressed(field+".initramfs", i, m)
+		}
+		if k.Vmlinux != nil {
+			c.compressed(field+".vmlinux", *k.Vmlinux, m)
 		}
 		for _, name := range k.Applied {
 			known := slices.ContainsFunc(m.Patches, func(p Patch) bool { return p.Member == name })

@@ -51,7 +51,7 @@ func (b *Bundle) Expand(ctx context.Context, member, path string) (err error) {
 
 // expand decompresses a member. The reason, when there is one, is what is wrong
 // with what it reads; err is about what it writes.
-func expand(r io.Reader, out *os.File, want expanded) (reason, err error) {
+func expand(r io.Reader, out *os.File, want Compressed) (reason, err error) {
 	compressed := bufio.NewReaderSize(r, 1<<20)
 	z, reason := gzip.NewReader(compressed)
 	if reason != nil {
@@ -68,8 +68,8 @@ func expand(r io.Reader, out *os.File, want expanded) (reason, err error) {
 		switch {
 		case reason != nil && !errors.Is(reason, io.EOF):
 			return reason, nil
-		case sum.n > want.size:
-			return fmt.Errorf("expands to more than %d bytes", want.size), nil
+		case sum.n > want.Size:
+			return fmt.Errorf("expands to more than %d bytes", want.Size), nil
 		case allZero(chunk[:n]):
 			continue
 		}
@@ -80,8 +80,8 @@ func expand(r io.Reader, out *os.File, want expanded) (reason, err error) {
 	if _, err := compressed.ReadByte(); !errors.Is(err, io.EOF) {
 		return errors.New("something follows what is compressed"), nil
 	}
-	if sum.n != want.size || "sha256:"+sum.digest() != want.digest {
-		return fmt.Errorf("expands to %d bytes with the digest sha256:%s, not to %d bytes with %s", sum.n, sum.digest(), want.size, want.digest), nil
+	if sum.n != want.Size || "sha256:"+sum.digest() != want.Digest {
+		return fmt.Errorf("expands to %d bytes with the digest sha256:%s, not to %d bytes with %s", sum.n, sum.digest(), want.Size, want.Digest), nil
 	}
-	return nil, out.Truncate(want.size)
+	return nil, out.Truncate(want.Size)
 }

@@ -221,6 +221,7 @@ func hostiles(t testing.TB) []hostile {
 	manifest("initramfs elsewhere", `kernels[1].initramfs: there is no member "../x"`, func(m *Manifest) { m.Kernels[1].Initramfs.Member = "../x" })
 	manifest("initramfs of two kinds", "kernels[0].initramfs: inputs/initramfs-good.cpio.gz is another one elsewhere", func(m *Manifest) { m.Kernels[1].Initramfs.Digest = sha(nil) })
 	manifest("huge initramfs", "kernels[0].initramfs.size: 1099511627776 is not between", func(m *Manifest) { m.Kernels[0].Initramfs.Size, m.Kernels[1].Initramfs.Size = 1<<40, 1<<40 })
+	manifest("vmlinux elsewhere", `kernels[1].vmlinux: there is no member "/boot/vmlinux.gz"`, func(m *Manifest) { m.Kernels[1].Vmlinux = &Compressed{"/boot/vmlinux.gz", sha(nil), 1} })
 	manifest("initramfs that is none", "kernels[1].initramfs: \"kernels/bad/bzImage\" is not compressed with gzip", func(m *Manifest) { m.Kernels[1].Initramfs.Member = "kernels/bad/bzImage" })
 	manifest("config elsewhere", `kernels[0].config: there is no member "/etc/shadow"`, func(m *Manifest) { m.Kernels[0].Config = "/etc/shadow" })
 	manifest("two good kernels", "kernels[1].role: there are two good kernels", func(m *Manifest) { m.Kernels[1].Role = RoleGood })

@@ -109,13 +109,11 @@ type Disk struct {
 	Free   int64  `json:"free"`   // bytes that were asked for beyond the containers
 }
 
-// Initramfs is the guest's initial root: lab's agent, the test and the modules
-// that the kernel needs for the disk. The member is compressed with gzip, which not
-// every kernel can undo.
-type Initramfs struct {
+// Compressed is a file that the bundle has compressed with gzip.
+type Compressed struct {
 	Member string `json:"member"`
-	Digest string `json:"digest"` // sha256:… of the initramfs expanded
-	Size   int64  `json:"size"`   // bytes, expanded
+	Digest string `json:"digest"` // sha256:… of the file
+	Size   int64  `json:"size"`   // its bytes
 }
 
 // Roles of a kernel.
@@ -141,9 +139,14 @@ type Kernel struct {
 	Log       string     `json:"log"`
 	// Applied are the members of those Patches that changed something here, and
 	// OnTop is the member with all that they changed.
-	Applied   []string  `json:"applied,omitempty"`
-	OnTop     string    `json:"on_top,omitempty"`
-	Initramfs Initramfs `json:"initramfs"`
+	Applied []string `json:"applied,omitempty"`
+	OnTop   string   `json:"on_top,omitempty"`
+	// Initramfs is the guest's initial root: lab's agent, the test and the modules
+	// that the kernel needs for the disk. Not every kernel can take one that is
+	// compressed.
+	Initramfs Compressed `json:"initramfs"`
+	// Vmlinux is the same kernel with its symbols, where it was asked for.
+	Vmlinux *Compressed `json:"vmlinux,omitempty"`
 }
 
 // Toolchain names the programs that a kernel was built with. They are not in the
@@ -214,22 +217,18 @@ type Member struct {
 	SHA256 string `json:"sha256"` // 64 hexadecimal digits
 }
 
-// expanded is what a member comes to that is compressed.
-type expanded struct {
-	digest string
-	size   int64
-}
-
-// compressed gives the members that are.
-func (m *Manifest) compressed() map[string]expanded {
-	list := map[string]expanded{}
-	if d := m.Disk; d.Member != "" {
-		list[d.Member] = expanded{d.Digest, d.Size}
-	}
-	for _, k := range m.Kernels {
-		if i := k.Initramfs; i.Member != "" {
-			list[i.Member] = expanded{i.Digest, i.Size}
+// compressed gives the members that are, by name.
+func (m *Manifest) compressed() map[string]Compressed {
+	list := map[string]Compressed{}
+	add := func(c *Compressed) {
+		if c != nil && c.Member != "" {
+			list[c.Member] = *c
 		}
+	}
+	add(&Compressed{m.Disk.Member, m.Disk.Digest, m.Disk.Size})
+	for _, k := range m.Kernels {
+		add(&k.Initramfs)
+		add(k.Vmlinux)
 	}
 	return list
 }

@@ -104,8 +104,8 @@ func describe(ctx context.Context, m Manifest, files []File) (Manifest, error) {
 		if compressed != f.Gzip {
 			return m, fmt.Errorf("add %s: Gzip is %v for it, and %v in the manifest", f.Name, f.Gzip, compressed)
 		}
-		if is := (expanded{"sha256:" + raw.digest(), raw.n}); compressed && is != want {
-			return m, fmt.Errorf("add %s: %s has %d bytes and the digest %s, expected %d bytes and %s", f.Name, f.Source, is.size, is.digest, want.size, want.digest)
+		if is := (Compressed{f.Name, "sha256:" + raw.digest(), raw.n}); compressed && is != want {
+			return m, fmt.Errorf("add %s: %s has %d bytes and the digest %s, expected %d bytes and %s", f.Name, f.Source, is.Size, is.Digest, want.Size, want.Digest)
 		}
 	}
 	return m, nil

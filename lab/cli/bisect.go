@@ -114,6 +114,7 @@ EXAMPLES
 			&cli.BoolFlag{Name: "prompt", Usage: "ask on the terminal for each verdict", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
 			&cli.BoolFlag{Name: "slim", Usage: "leave out of the bundle the disk, which lab reproduce makes of its images again; reproduce.sh cannot", Category: catOutput},
+			&cli.BoolFlag{Name: "with-vmlinux", Usage: "add both kernels with their symbols to the bundle, for gdb and scripts/decode_stacktrace.sh; they are built once more for it", Category: catOutput},
 			&cli.BoolFlag{Name: "with-source", Usage: "add the commits that were searched to the bundle: git fetch takes them from inputs/source.bundle", Category: catOutput},
 			jsonFlag(),
 		}, endFlags(), settingFlags(), runFlags(), kernelFlags(), testFlags()),
@@ -196,7 +197,7 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 	if o.Settings != nil {
 		return checkSettings(c, o)
 	}
-	for _, name := range []string{"slim", "with-source"} {
+	for _, name := range []string{"slim", "with-source", "with-vmlinux"} {
 		if c.IsSet(name) && c.String("bundle") == "" {
 			return usagef("--%s goes with --bundle FILE", name)
 		}
@@ -219,7 +220,7 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 		}
 	}
 	if len(o.Kernels) > 0 {
-		for _, name := range append([]string{"repo", "config", "toolchain", "jobs", "audit", "with-source"}, onTop...) {
+		for _, name := range append([]string{"repo", "config", "toolchain", "jobs", "audit", "with-source", "with-vmlinux"}, onTop...) {
 			if c.IsSet(name) {
 				return usagef("--kernels and --%s exclude each other: ready-made kernels are built already", name)
 			}
@@ -282,7 +283,7 @@ func runBisect(c *cli.Context, o lab.BisectOptions, bundle string) error {
 		return err
 	}
 	if bundle != "" && b.Culprit != nil {
-		if err := l.WriteBundle(c.Context, b, o, lab.BundleOptions{Slim: c.Bool("slim"), Source: c.Bool("with-source")}, bundle); err != nil {
+		if err := l.WriteBundle(c.Context, b, o, lab.BundleOptions{Slim: c.Bool("slim"), Vmlinux: c.Bool("with-vmlinux"), Source: c.Bool("with-source")}, bundle); err != nil {
 			return err
 		}
 		if abs, err := filepath.Abs(bundle); err == nil {

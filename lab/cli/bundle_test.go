@@ -52,7 +52,7 @@ func tinyBundle(t testing.TB, edit func(m *bundle.Manifest, files map[string]str
 		m.Kernels = append(m.Kernels, bundle.Kernel{
 			Role: role, Commit: strings.Repeat(role[:1], 40), Title: "one", Release: "6.1.0",
 			Digest: digestOf(files[dir+"/bzImage"]), Image: dir + "/bzImage", Config: dir + "/config",
-			Initramfs: bundle.Initramfs{Member: "inputs/initramfs.gz", Digest: digestOf(initramfs), Size: int64(len(initramfs))},
+			Initramfs: bundle.Compressed{Member: "inputs/initramfs.gz", Digest: digestOf(initramfs), Size: int64(len(initramfs))},
 		})
 		m.Kernels[i].Commit = strings.Repeat([]string{"a", "b"}[i], 40)
 		files["runs/"+role+"-1/console.log"] = "[    0.000000] Linux version 6.1.0\n[    0.512345] lab: hello\n"
