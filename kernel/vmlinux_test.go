@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestVmlinux: it is that of the very kernel, of a commit whose objects are gone
+// TestVmlinuxOfCommit: it is that of the very kernel, of a commit whose objects are gone
 // from the work tree too, and another kernel's is refused.
-func TestVmlinux(t *testing.T) {
+func TestVmlinuxOfCommit(t *testing.T) {
 	r := newRepo(t)
 	r.write(map[string]string{"HOOK": "cat src/*.o > vmlinux\n"})
 	first := r.commit("hook")
