@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lab/lab/bundle"
+	"lab/oci"
 )
 
 // BundleSource says where a bundle is, and whose it has to be.
@@ -87,6 +88,8 @@ func (l *Lab) fetchBundle(ctx context.Context, s BundleSource, into string) (str
 		return into, l.spoolBundle(ctx, s.Stdin, into)
 	case scheme == "http" || scheme == "https":
 		return into, l.downloadBundle(ctx, s, into)
+	case oci.HasTransport(s.Place):
+		return into, l.pullArtifact(ctx, s, into)
 	}
 	return s.Place, nil
 }

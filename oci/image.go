@@ -62,28 +62,35 @@ func parseManifest(b []byte) (*v1.Manifest, error) {
 		return nil, fmt.Errorf("not a container image: it is an artifact of type %q", m.ArtifactType)
 	case m.Config.MediaType != "" && !m.Config.MediaType.IsConfig():
 		return nil, fmt.Errorf("not a container image: its config is of type %q", m.Config.MediaType)
+	}
+	return m, checkBlobs(m)
+}
+
+// checkBlobs refuses a manifest whose blobs cannot be what it says.
+func checkBlobs(m *v1.Manifest) error {
+	switch {
 	case len(m.Layers) > maxLayers:
-		return nil, fmt.Errorf("manifest has %d layers; at most %d are accepted", len(m.Layers), maxLayers)
+		return fmt.Errorf("manifest has %d layers; at most %d are accepted", len(m.Layers), maxLayers)
 	case m.Config.Size < 0 || m.Config.Size > maxConfig:
-		return nil, fmt.Errorf("config is said to have %d bytes; at most %d are accepted", m.Config.Size, maxConfig)
+		return fmt.Errorf("config is said to have %d bytes; at most %d are accepted", m.Config.Size, maxConfig)
 	}
 	sizes := map[v1.Hash]int64{}
 	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
 		if size, ok := sizes[d.Digest]; ok && size != d.Size {
-			return nil, fmt.Errorf("manifest gives blob %s two sizes, %d and %d", d.Digest, size, d.Size)
+			return fmt.Errorf("manifest gives blob %s two sizes, %d and %d", d.Digest, size, d.Size)
 		}
 		sizes[d.Digest] = d.Size
 		if d.Digest == (v1.Hash{}) {
-			return nil, errors.New("manifest names a blob without a digest")
+			return errors.New("manifest names a blob without a digest")
 		}
 		if d.Size < 0 {
-			return nil, fmt.Errorf("manifest gives blob %s a size of %d", d.Digest, d.Size)
+			return fmt.Errorf("manifest gives blob %s a size of %d", d.Digest, d.Size)
 		}
 		if strings.HasSuffix(string(d.MediaType), "+encrypted") {
-			return nil, fmt.Errorf("layer %s is encrypted (%s): decrypt the image first", d.Digest, d.MediaType)
+			return fmt.Errorf("layer %s is encrypted (%s): decrypt the image first", d.Digest, d.MediaType)
 		}
 	}
-	return m, nil
+	return nil
 }
 
 // parseConfig reads the config and checks that it belongs to the manifest.

@@ -57,11 +57,12 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (Image, err
 
 // pull is one call of Store.Pull.
 type pull struct {
-	store   *Store
-	ref     reference
-	want    v1.Platform
-	options PullOptions
-	budget  *budget
+	store    *Store
+	ref      reference
+	want     v1.Platform
+	artifact string // the type of the artifact that is wanted; empty for an image
+	options  PullOptions
+	budget   *budget
 
 	mu   sync.Mutex // of what follows, and of the callbacks
 	so   Progress
@@ -180,6 +181,9 @@ func (p *pull) keep(ctx context.Context, img *storeImage, resolved v1.Hash) (*st
 // fetch stores an image: config, layers, manifest, so that whoever finds the
 // manifest finds the rest.
 func (p *pull) fetch(ctx context.Context, src source) (*storeImage, error) {
+	if p.artifact != "" {
+		return p.fetchArtifact(ctx, src)
+	}
 	m, err := parseManifest(src.manifest)
 	if err != nil {
 		return nil, err
@@ -202,6 +206,14 @@ func (p *pull) fetch(ctx context.Context, src source) (*storeImage, error) {
 	if err := c.checkPlatform(p.want); err != nil {
 		return nil, err
 	}
+	if err := p.storeLayers(ctx, src, m); err != nil {
+		return nil, err
+	}
+	return p.finish(ctx, c, src.resolved)
+}
+
+// storeLayers fetches the layers that the store does not have.
+func (p *pull) storeLayers(ctx context.Context, src source, m *v1.Manifest) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(3)
 	stored := map[v1.Hash]bool{}
@@ -218,10 +230,7 @@ func (p *pull) fetch(ctx context.Context, src source) (*storeImage, error) {
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return p.finish(ctx, c, src.resolved)
+	return g.Wait()
 }
 
 func layerFetchError(i int, m *v1.Manifest, err error) error {

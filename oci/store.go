@@ -47,14 +47,28 @@ const (
 
 // Open makes dir a store, or opens the store that it is.
 func Open(dir string) (*Store, error) {
-	dir, err := filepath.Abs(dir)
+	s, err := openLayout(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
+		return nil, err
 	}
-	for _, d := range []string{"blobs/sha256", "headers/sha256", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+	for _, d := range []string{"headers/sha256", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o755); err != nil {
 			return nil, fmt.Errorf("open store %s: %w", dir, err)
 		}
+	}
+	s.sweep()
+	return s, nil
+}
+
+// openLayout is Open for somebody else's layout, which gets nothing of ours but
+// the lock.
+func openLayout(dir string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(dir, "blobs/sha256"), 0o755)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	marker := filepath.Join(dir, "oci-layout")
 	have, err := os.ReadFile(marker)
@@ -67,9 +81,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	s := &Store{dir: dir}
-	s.sweep()
-	return s, nil
+	return &Store{dir: dir}, nil
 }
 
 func checkLayoutVersion(b []byte) error {
@@ -331,6 +343,17 @@ func (s *Store) lookup(ref string, p v1.Platform) (v1.Descriptor, bool) {
 // record writes into index.json what a reference means for a platform. The
 // platform is the one asked for, which is what lookup has to go by.
 func (s *Store) record(ctx context.Context, ref string, p v1.Platform, d v1.Descriptor, resolved v1.Hash) error {
+	entry := v1.Descriptor{
+		MediaType: d.MediaType, Size: d.Size, Digest: d.Digest, Platform: &p,
+		Annotations: map[string]string{annotationRef: ref, annotationResolved: resolved.String()},
+	}
+	return s.name(ctx, entry, func(old v1.Descriptor) bool {
+		return old.Annotations[annotationRef] == ref && old.Platform != nil && old.Platform.Equals(p)
+	})
+}
+
+// name puts an entry into index.json, in the place of those that it replaces.
+func (s *Store) name(ctx context.Context, entry v1.Descriptor, replaces func(v1.Descriptor) bool) error {
 	lock := flock.New(filepath.Join(s.dir, ".lock"), flock.SetPermissions(0o644))
 	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil {
 		return fmt.Errorf("lock store %s: %w", s.dir, err)
@@ -340,13 +363,9 @@ func (s *Store) record(ctx context.Context, ref string, p v1.Platform, d v1.Desc
 	if err != nil {
 		return err
 	}
-	entry := v1.Descriptor{
-		MediaType: d.MediaType, Size: d.Size, Digest: d.Digest, Platform: &p,
-		Annotations: map[string]string{annotationRef: ref, annotationResolved: resolved.String()},
-	}
 	kept := []v1.Descriptor{entry}
 	for _, old := range index.Manifests {
-		if old.Annotations[annotationRef] != ref || old.Platform == nil || !old.Platform.Equals(p) {
+		if !replaces(old) {
 			kept = append(kept, old)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/registry"
+
+	"lab/lab"
 	"lab/lab/bundle"
 	"lab/oci"
 	"lab/probe"
@@ -178,6 +183,47 @@ func TestVerifiedBundles(t *testing.T) {
 	for _, args := range [][]string{{"sign", file}, {"sign", "--key", key, "--signature", key, file}, {"verify"}, {"ls", file, file}} {
 		if code, _, stderr := labTest(t, cache, append([]string{"bundle"}, args...)...); code != ExitUsage {
 			t.Errorf("%v: exit status %d\n%s", args, code, stderr)
+		}
+	}
+}
+
+// Two bundles of the same disk and initramfs share them, in a registry and in a
+// layout, and come back byte for byte.
+func TestBundlesInRegistries(t *testing.T) {
+	one := tinyBundle(t, nil)
+	two := tinyBundle(t, func(m *bundle.Manifest, files map[string]string) {
+		files["kernels/bad/bzImage"] = strings.Repeat("another kernel", 10_000)
+		m.Kernels[1].Digest = digestOf(files["kernels/bad/bzImage"])
+	})
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	for _, to := range []string{"docker://" + strings.TrimPrefix(server.URL, "http://") + "/bundles", "oci:" + filepath.Join(t.TempDir(), "layout")} {
+		cache, dir := t.TempDir(), t.TempDir()
+		var pushed [2]lab.Shared
+		for i, file := range []string{one, two} {
+			ref := fmt.Sprintf("%s:%d", to, i)
+			code, stdout, stderr := labTest(t, cache, "bundle", "push", "--json", file, ref)
+			if err := json.Unmarshal([]byte(stdout), &pushed[i]); err != nil || code != 0 {
+				t.Fatalf("push to %s: exit status %d, %v\n%s", ref, code, err, stderr)
+			}
+			out := filepath.Join(dir, "pulled.tar")
+			if code, _, stderr := labTest(t, cache, "bundle", "pull", "-o", out, ref); code != 0 {
+				t.Fatalf("pull %s: exit status %d\n%s", ref, code, stderr)
+			}
+			was, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if is, err := os.ReadFile(out); err != nil || !bytes.Equal(was, is) {
+				t.Errorf("%s comes back as another file: %v", ref, err)
+			}
+			if code, stdout, stderr := labTest(t, t.TempDir(), "bundle", "verify", strings.TrimSuffix(ref, fmt.Sprintf(":%d", i))+"@"+pushed[i].Digest); code != 0 || !strings.HasPrefix(stdout, "whole: ") {
+				t.Errorf("by its digest: exit status %d\n%s%s", code, stdout, stderr)
+			}
+		}
+		kernel := int64(len("another kernel") * 10_000)
+		if a, b := pushed[0], pushed[1]; a.Sent < a.Bytes*9/10 || b.Sent < kernel || b.Sent > kernel+64<<10 || a.Parts != 4 {
+			t.Errorf("%s: %+v, then %+v", to, a, b)
 		}
 	}
 }
