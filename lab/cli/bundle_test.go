@@ -222,7 +222,7 @@ func TestBundlesInRegistries(t *testing.T) {
 			}
 		}
 		kernel := int64(len("another kernel") * 10_000)
-		if a, b := pushed[0], pushed[1]; a.Sent < a.Bytes*9/10 || b.Sent < kernel || b.Sent > kernel+64<<10 || a.Parts != 4 {
+		if a, b := pushed[0], pushed[1]; a.Sent < a.Bytes*9/10 || b.Sent < kernel || b.Sent > kernel+64<<10 || a.Parts != 3 {
 			t.Errorf("%s: %+v, then %+v", to, a, b)
 		}
 	}
