@@ -411,8 +411,15 @@ func (b *bisection) search(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if done {
-			break
+		if !done {
+			continue
+		}
+		before := len(b.journal.records)
+		if err := b.audit(ctx, b.commits); err != nil {
+			return err
+		}
+		if len(b.journal.records) == before || b.result.Unclear != "" {
+			return b.end() // else what the audit saw is weighed too
 		}
 	}
 	return b.conclude(ctx)

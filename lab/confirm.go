@@ -86,7 +86,7 @@ func (b *bisection) conclude(ctx context.Context) error {
 
 // found records the first bad commit.
 func (b *bisection) found(culprit kernel.Commit) {
-	b.result.Culprit = &culprit
+	b.result.Culprit, b.result.Parents = &culprit, nil
 	b.result.Runs = []Runs{runsOf(b.journal.records, culprit)}
 	for _, hash := range culprit.Parents {
 		t := b.journal.tested(hash, RoleConfirm)

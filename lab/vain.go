@@ -243,7 +243,9 @@ func (b *bisection) compareAll(ctx context.Context) error {
 	return nil
 }
 
-// compare takes the answer back where a commit is not as was inferred.
+// compare takes the answer back where a commit is not as was inferred. Of a test
+// that fails at times, the same bytes with another verdict are but one more run,
+// which is weighed with the others: see evidence.
 func (b *bisection) compare(said, seen Tested) {
 	what := ""
 	switch {
@@ -251,7 +253,7 @@ func (b *bisection) compare(said, seen Tested) {
 		what = "it does not build: " + seen.Reason
 	case seen.Kernel != said.Kernel:
 		what = fmt.Sprintf("it builds to another kernel (%.19s, not %.19s) and is %s", seen.Kernel, said.Kernel, seen.Mark)
-	case seen.Mark != said.Mark:
+	case seen.Mark != said.Mark && b.steady:
 		what = fmt.Sprintf("the same kernel is %s there and %s here (%s): the test is flaky", said.Mark, seen.Mark, seen.Reason)
 	default:
 		return

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"lab/kernel"
 )
 
 // vainMakefile makes a kernel of three files, and says so as Kbuild does. It
@@ -191,6 +193,37 @@ func TestBisectSeesThatTheRuleIsWrong(t *testing.T) {
 				t.Errorf("again: culprit %+v, unclear %q, %v", b.Culprit, b.Unclear, err)
 			}
 		})
+	}
+}
+
+// TestCompare: that the same bytes do both takes the answer of a steady test back,
+// and is a run among others where runs are weighed; other bytes always do.
+func TestCompare(t *testing.T) {
+	c := kernel.Commit{Hash: strings.Repeat("1", 40), Title: "inferred"}
+	said := Tested{Commit: c, Role: RoleStep, Unbuilt: true, Inferred: strings.Repeat("2", 40), Kernel: "sha256:1", Verdict: Verdict{Mark: Bad}}
+	for _, test := range []struct {
+		kernel  string
+		mark    Mark
+		steady  bool
+		answers bool
+	}{
+		{"sha256:1", Bad, true, true},
+		{"sha256:1", Good, true, false},
+		{"sha256:1", Good, false, true},
+		{"sha256:2", Bad, false, false},
+		{"", Skip, false, false},
+	} {
+		for _, role := range []string{RoleConfirm, RoleAgain, RoleAudit} {
+			seen := Tested{Commit: c, Role: role, Kernel: test.kernel, Verdict: Verdict{Mark: test.mark}}
+			b := &bisection{Lab: testLab(t), steady: test.steady, journal: &journal{records: []record{{Tested: &said}, {Tested: &seen}}}}
+			b.result.Culprit = &c
+			if err := b.compareAll(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if answers := b.result.Culprit != nil; answers != test.answers || answers != (b.result.Unclear == "") {
+				t.Errorf("%s, %+v: %q", role, test, b.result.Unclear)
+			}
+		}
 	}
 }
 
