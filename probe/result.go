@@ -3,6 +3,8 @@ package probe
 import (
 	"encoding/json"
 	"time"
+
+	"lab/probe/wire"
 )
 
 // A Result is what came of running a Spec. Its JSON goes into bundles: the
@@ -38,6 +40,9 @@ type Result struct {
 	Complete bool `json:"complete"`
 	// Error is why the agent could not run the test.
 	Error string `json:"error,omitempty"`
+	// Container is what the container was given; nil when it was never started,
+	// and of an agent that does not tell.
+	Container *Container `json:"container,omitempty"`
 	// Notes are the agent's remarks, as what the kernel lacks.
 	Notes []string `json:"notes,omitempty"`
 	// Release is the running kernel's release (uname -r).
@@ -45,6 +50,9 @@ type Result struct {
 	// Duration is the time from exec to exit by the guest's monotonic clock.
 	Duration time.Duration `json:"-"`
 }
+
+// A Container is what the test's container was given.
+type Container = wire.Container
 
 // Passed says whether the command ran to its end and exited with status 0.
 func (r Result) Passed() bool {

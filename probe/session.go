@@ -165,6 +165,9 @@ func (c *collector) add(f wire.Frame) error {
 	switch f.Type {
 	case wire.TypeStarted:
 		r.Started = true
+		if len(f.Payload) > 0 {
+			return c.started(f)
+		}
 	case wire.TypeStdout:
 		r.Stdout = c.append(r.Stdout, f.Payload)
 	case wire.TypeStderr:
@@ -178,6 +181,20 @@ func (c *collector) add(f wire.Frame) error {
 	default:
 		return fmt.Errorf("the guest sent %s in the middle of a test", f.Type)
 	}
+	return nil
+}
+
+func (c *collector) started(f wire.Frame) error {
+	var k Container
+	if err := f.Decode(&k); err != nil {
+		return err
+	}
+	k.Capabilities = k.Capabilities[:min(len(k.Capabilities), 64)]
+	for i, s := range k.Capabilities {
+		k.Capabilities[i] = clip(s, 64)
+	}
+	k.Seccomp, k.Filter, k.Cgroup = clip(k.Seccomp, maxSeccompName), clip(k.Filter, 128), clip(k.Cgroup, 16)
+	c.result.Container = &k
 	return nil
 }
 

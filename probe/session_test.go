@@ -74,7 +74,7 @@ func TestRun(t *testing.T) {
 	acked := make(chan wire.Frame)
 	go func() {
 		g.say(wire.TypeNote, "note")
-		g.say(wire.TypeStarted, nil)
+		g.say(wire.TypeStarted, wire.Container{Capabilities: []string{"KILL"}, Seccomp: strings.Repeat("x", 300), Cgroup: "2"})
 		g.say(wire.TypeStdout, "out ")
 		g.say(wire.TypeStderr, "err")
 		g.say(wire.TypeStdout, "put")
@@ -94,6 +94,7 @@ func TestRun(t *testing.T) {
 	want := Result{
 		Exit: 3, Stdout: []byte("out put"), Stderr: []byte("err"), Syslog: []byte("<38>one\n<38>two\n"), Truncated: true, Started: true,
 		Complete: true, Notes: []string{"the kernel lacks cgroup namespaces", "note"}, Release: "6.1", Duration: time.Second,
+		Container: &Container{Capabilities: []string{"KILL"}, Seccomp: strings.Repeat("x", 255) + "…", Cgroup: "2"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -125,6 +126,7 @@ func TestRunRefuses(t *testing.T) {
 		"sent hello in the middle": func(g *guest) { g.say(wire.TypeHello, wire.Hello{}) },
 		"without having started":   func(g *guest) { g.say(wire.TypeDone, wire.Done{}) },
 		"exit status 300":          func(g *guest) { g.say(wire.TypeStarted, nil); g.say(wire.TypeDone, wire.Done{Exit: 300}) },
+		"decode started frame":     func(g *guest) { g.say(wire.TypeStarted, "{") },
 		"decode done frame":        func(g *guest) { g.say(wire.TypeDone, "{") },
 		"want the magic":           func(g *guest) { _, _ = g.Write(make([]byte, 100)) },
 	} {

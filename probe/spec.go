@@ -13,8 +13,12 @@ import (
 	"path"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/moby/sys/capability"
+
+	"lab/probe/seccomp"
 )
 
 // Where the agent finds its instructions in the initramfs.
@@ -38,6 +42,19 @@ const Grace = 2 * time.Minute
 const (
 	DefaultMaxOutput = 1 << 20
 	LimitMaxOutput   = 64 << 20
+)
+
+// The profiles of Spec.Seccomp that need no SeccompProfile.
+const (
+	SeccompDefault    = "default" // Docker's
+	SeccompUnconfined = "unconfined"
+)
+
+// In a user namespace the container's root is UserNSBase outside, and so on for
+// UserNSCount users and groups, as with Docker's userns-remap and /etc/subuid.
+const (
+	UserNSBase  = 100000
+	UserNSCount = 65536
 )
 
 // A Spec says what to run in the guest. Its JSON goes into the initramfs, into
@@ -64,8 +81,28 @@ type Spec struct {
 	// CapAdd ALL, adds of single capabilities win over CapDrop ALL.
 	CapAdd  []string `json:"cap_add,omitempty"`
 	CapDrop []string `json:"cap_drop,omitempty"`
-	// Privileged gives every capability and device, and neither masks paths
-	// nor makes any read-only.
+	// Seccomp is the container's filter of system calls: SeccompDefault,
+	// SeccompUnconfined, or the name of what SeccompProfile holds. Empty is the
+	// default one, and none on a kernel that has no filters, where one that is
+	// asked for by name is an error.
+	Seccomp string `json:"seccomp,omitempty"`
+	// SeccompProfile is a profile as Docker has them, in JSON.
+	SeccompProfile string `json:"seccomp_profile,omitempty"`
+	// UserNS gives the container a user namespace, in which its users are
+	// others outside: UserNSBase and those that follow.
+	UserNS bool `json:"userns,omitempty"`
+	// Cgroup is the version of control groups that the guest has and the
+	// container sees: "1", "2", or "none". Empty is 2 where the kernel has it
+	// whole, else 1, else none.
+	Cgroup string `json:"cgroup,omitempty"`
+	// Devices gives the container every device of the guest.
+	Devices bool `json:"devices,omitempty"`
+	// Unmasked hides nothing of the container's /proc and /sys.
+	Unmasked bool `json:"unmasked,omitempty"`
+	// Writable makes nothing of them read-only.
+	Writable bool `json:"writable,omitempty"`
+	// Privileged gives every capability, Devices, Unmasked and Writable, and no
+	// filter of system calls unless Seccomp names one.
 	Privileged bool `json:"privileged,omitempty"`
 	// Timeout is when the container is killed, counted from the command's
 	// exec. 0 is DefaultTimeout. A host that waits for the result should give
@@ -143,6 +180,8 @@ const (
 	maxArgs = 2 << 20
 )
 
+const maxSeccompName = 255 // a file's
+
 // Validate says what is wrong with the Spec, all of it at once, or nil.
 func (s Spec) Validate() error {
 	var errs []error
@@ -184,6 +223,25 @@ func (s Spec) Validate() error {
 		if _, err := ParseCap(name); err != nil && !strings.EqualFold(name, "ALL") {
 			bad("%w", err)
 		}
+	}
+	builtin := s.Seccomp == "" || s.Seccomp == SeccompDefault || s.Seccomp == SeccompUnconfined
+	switch {
+	case s.SeccompProfile != "" && builtin:
+		bad("seccomp profile: it has no name, or that of another one: %q", s.Seccomp)
+	case s.SeccompProfile != "":
+		if err := seccomp.Check([]byte(s.SeccompProfile)); err != nil {
+			bad("%w", err)
+		}
+	case !builtin:
+		bad("seccomp profile %q: want %s, %s, or one in JSON", s.Seccomp, SeccompDefault, SeccompUnconfined)
+	}
+	if len(s.Seccomp) > maxSeccompName || strings.ContainsFunc(s.Seccomp, unicode.IsControl) || !utf8.ValidString(s.Seccomp) {
+		bad("seccomp profile's name %.80q: want at most %d bytes of text", s.Seccomp, maxSeccompName)
+	}
+	switch s.Cgroup {
+	case "", "1", "2", "none":
+	default:
+		bad("control groups of version %q: want 1, 2 or none", s.Cgroup)
 	}
 	if s.Timeout < 0 {
 		bad("timeout %s is negative", s.Timeout)

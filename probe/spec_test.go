@@ -13,11 +13,12 @@ import (
 // full has a value in every field.
 var full = Spec{
 	Container: "app", Command: []string{"sh", "-c", "true"}, Env: []string{"A=b"}, User: "nobody:nogroup", Cwd: "/tmp",
-	CapAdd: []string{"NET_ADMIN"}, CapDrop: []string{"ALL"}, Privileged: true, Timeout: 90 * time.Second,
+	CapAdd: []string{"NET_ADMIN"}, CapDrop: []string{"ALL"}, Seccomp: "mine.json", SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`, UserNS: true, Cgroup: "1",
+	Devices: true, Unmasked: true, Writable: true, Privileged: true, Timeout: 90 * time.Second,
 	Epoch: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), MaxOutput: 1000,
 }
 
-const fullJSON = `{"container":"app","command":["sh","-c","true"],"env":["A=b"],"user":"nobody:nogroup","cwd":"/tmp","cap_add":["NET_ADMIN"],"cap_drop":["ALL"],"privileged":true,"epoch":"2020-01-02T03:04:05Z","max_output":1000,"timeout":"1m30s"}`
+const fullJSON = `{"container":"app","command":["sh","-c","true"],"env":["A=b"],"user":"nobody:nogroup","cwd":"/tmp","cap_add":["NET_ADMIN"],"cap_drop":["ALL"],"seccomp":"mine.json","seccomp_profile":"{\"defaultAction\":\"SCMP_ACT_ALLOW\"}","userns":true,"cgroup":"1","devices":true,"unmasked":true,"writable":true,"privileged":true,"epoch":"2020-01-02T03:04:05Z","max_output":1000,"timeout":"1m30s"}`
 
 func TestSpecJSON(t *testing.T) {
 	for i, v := 0, reflect.ValueOf(full); i < v.NumField(); i++ {
@@ -61,22 +62,27 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	for want, s := range map[string]Spec{
-		`container name "../x"`:            {Container: "../x"},
-		`container name ".x"`:              {Container: ".x"},
-		"the command's name is empty":      {Command: []string{""}},
-		`argument "a\x00b" has a NUL byte`: {Command: []string{"a\x00b"}},
-		"131072 bytes, the kernel accepts": {Command: []string{"x", strings.Repeat("x", 128<<10)}},
-		"bytes together":                   {Command: []string{"x"}, Env: strings.Split(strings.Repeat("A="+strings.Repeat("x", 100<<10)+" ", 21), " ")[:21]},
-		`"A" is not NAME=value`:            {Env: []string{"A"}},
-		`"=b" is not NAME=value`:           {Env: []string{"=b"}},
-		`user "a:b:c" is not USER[:GROUP]`: {User: "a:b:c"},
-		`working directory "tmp" is not`:   {Cwd: "tmp"},
-		`capability "WINGS" is unknown`:    {CapDrop: []string{"WINGS"}},
-		`capability "CAP_ALL" is unknown`:  {CapAdd: []string{"CAP_ALL"}},
-		"timeout -1ns is negative":         {Timeout: -1},
-		"output limit of -1 bytes":         {MaxOutput: -1},
-		"output limit of 67108865 bytes":   {MaxOutput: LimitMaxOutput + 1},
-		"epoch 1969-12-31T00:00:00Z":       {Epoch: time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC)},
+		`container name "../x"`:             {Container: "../x"},
+		`container name ".x"`:               {Container: ".x"},
+		"the command's name is empty":       {Command: []string{""}},
+		`argument "a\x00b" has a NUL byte`:  {Command: []string{"a\x00b"}},
+		"131072 bytes, the kernel accepts":  {Command: []string{"x", strings.Repeat("x", 128<<10)}},
+		"bytes together":                    {Command: []string{"x"}, Env: strings.Split(strings.Repeat("A="+strings.Repeat("x", 100<<10)+" ", 21), " ")[:21]},
+		`"A" is not NAME=value`:             {Env: []string{"A"}},
+		`"=b" is not NAME=value`:            {Env: []string{"=b"}},
+		`user "a:b:c" is not USER[:GROUP]`:  {User: "a:b:c"},
+		`working directory "tmp" is not`:    {Cwd: "tmp"},
+		`capability "WINGS" is unknown`:     {CapDrop: []string{"WINGS"}},
+		`capability "CAP_ALL" is unknown`:   {CapAdd: []string{"CAP_ALL"}},
+		`seccomp profile "x": want default`: {Seccomp: "x"},
+		"it has no name":                    {SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`},
+		"has no defaultAction":              {Seccomp: "x", SeccompProfile: `{}`},
+		`profile's name "x\n"`:              {Seccomp: "x\n", SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`},
+		`version "3"`:                       {Cgroup: "3"},
+		"timeout -1ns is negative":          {Timeout: -1},
+		"output limit of -1 bytes":          {MaxOutput: -1},
+		"output limit of 67108865 bytes":    {MaxOutput: LimitMaxOutput + 1},
+		"epoch 1969-12-31T00:00:00Z":        {Epoch: time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC)},
 	} {
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)

@@ -42,7 +42,11 @@ func bootSpec(c *cli.Context, s *lab.Spec) (*lab.BootSpec, error) {
 		return nil, usagef("--bootable needs a kernel: name one with --kernel FILE")
 	}
 	s.Kernel.Modules = c.StringSlice("module")
-	s.Test = containerTest(c, c.Args().Slice())
+	test, err := containerTest(c, c.Args().Slice())
+	if err != nil {
+		return nil, err
+	}
+	s.Test = test
 	s.Test.Container = c.String("run")
 	names := make([]string, len(s.Images))
 	for i, l := range s.Images {

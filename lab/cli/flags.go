@@ -16,7 +16,6 @@ import (
 
 	"lab/lab"
 	"lab/oci"
-	"lab/probe"
 )
 
 // Flag categories, as help shows them.
@@ -108,19 +107,6 @@ func testFlags() []cli.Flag {
 	})
 }
 
-// containerFlags say how a test's container runs.
-func containerFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "set `NAME=VALUE` in the container; may be repeated", Category: catTest},
-		&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as `USER[:GROUP]`", DefaultText: "the image's", Category: catTest},
-		&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "run in `DIR`", DefaultText: "the image's", Category: catTest},
-		&cli.StringSliceFlag{Name: "cap-add", Usage: "add `CAPABILITY` to Docker's defaults; may be repeated", Category: catTest},
-		&cli.StringSliceFlag{Name: "cap-drop", Usage: "drop `CAPABILITY`, or ALL; may be repeated", Category: catTest},
-		&cli.BoolFlag{Name: "privileged", Usage: "all capabilities, nothing masked or read-only", Category: catTest},
-		&cli.DurationFlag{Name: "timeout", Usage: "the test is bad when it takes longer than `TIME`", Value: 5 * time.Minute, Category: catTest},
-	}
-}
-
 // applySpecFile sets every flag that the --spec file names and the command
 // line does not, and gives the file's command.
 func applySpecFile(c *cli.Context) ([]string, error) {
@@ -209,7 +195,9 @@ func spec(c *cli.Context) (lab.Spec, error) {
 			return lab.Spec{}, usagef("--clock: %v", err)
 		}
 	}
-	s.Test = containerTest(c, command)
+	if s.Test, err = containerTest(c, command); err != nil {
+		return lab.Spec{}, err
+	}
 	s.Test.Epoch = clock
 	s.Symptom = lab.Symptom{Kind: c.String("symptom"), GoodMatch: c.String("good-match"), BadMatch: c.String("bad-match")}
 	if s.Symptom.Kind == lab.SymptomAsk && !c.Bool("prompt") {
@@ -259,15 +247,6 @@ func registries(c *cli.Context) (r lab.Registries, err error) {
 		r.PlainHTTP = append(r.PlainHTTP, host)
 	}
 	return r, nil
-}
-
-// containerTest is what containerFlags say of a test.
-func containerTest(c *cli.Context, command []string) probe.Spec {
-	return probe.Spec{
-		Command: command, Env: c.StringSlice("env"), User: c.String("user"), Cwd: c.String("workdir"),
-		CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"), Privileged: c.Bool("privileged"),
-		Timeout: c.Duration("timeout"),
-	}
 }
 
 // defaultClock is when a guest believes to start, unless told otherwise: a

@@ -20,7 +20,8 @@ func runCommand() *cli.Command {
 		ArgsUsage: "-- COMMAND [ARG...]",
 		Description: `Boots a kernel in QEMU with the image's root file system on its disk, runs
 COMMAND in a container (pid, mount, uts, ipc, network and cgroup namespaces,
-Docker's default capabilities, no network device), and judges what it saw.
+Docker's default capabilities and seccomp profile, no network device), and judges
+what it saw.
 Without COMMAND the image's own entrypoint and command run. One line on stdout
 says the verdict; the exit code suits git bisect run.
 

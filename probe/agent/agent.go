@@ -23,8 +23,8 @@
 // surroundings (a namespace, cgroups, message queues) is said in the result,
 // and the test runs without it.
 //
-// Seccomp filters, AppArmor profiles and SELinux labels of a runtime config
-// are not applied: a test sees the kernel's own answer to every system call.
+// AppArmor profiles and SELinux labels of a runtime config are not applied, and
+// of seccomp filters the one that the test's spec names.
 package agent
 
 import (

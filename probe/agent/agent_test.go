@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -352,5 +353,45 @@ func write(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestRootedCaps(t *testing.T) {
+	value := append([]byte{1, 0, 0, 2, 0, 0x20}, make([]byte, 14)...) // effective: NET_RAW
+	want := append([]byte{1, 0, 0, 3, 0, 0x20}, append(make([]byte, 14), 0xa0, 0x86, 1, 0)...)
+	if got := rootedCaps(value, 100000); !bytes.Equal(got, want) {
+		t.Errorf("%x, want %x", got, want)
+	}
+	for _, odd := range [][]byte{nil, value[:12], want} {
+		if got := rootedCaps(odd, 100000); got != nil {
+			t.Errorf("%x became %x", odd, got)
+		}
+	}
+}
+
+func TestFilterOfAPlan(t *testing.T) {
+	for _, c := range []struct {
+		spec       probe.Spec
+		has        bool
+		name, want string // of the filter, and in the note or the error
+		filter     bool
+	}{
+		{probe.Spec{}, true, "default", "", true},
+		{probe.Spec{}, false, "none", "the container runs without", false},
+		{probe.Spec{Privileged: true}, true, "unconfined", "", false},
+		{probe.Spec{Privileged: true, Seccomp: "default"}, true, "default", "", true},
+		{probe.Spec{Seccomp: "unconfined"}, false, "unconfined", "", false},
+		{probe.Spec{Seccomp: "default"}, false, "default", "wants the seccomp profile default, and the kernel has no seccomp filter", false},
+		{probe.Spec{Seccomp: "f", SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`}, true, "f", "", true},
+	} {
+		p := plan{Caps: dockerCaps}
+		note, err := p.filter(c.spec, c.has)
+		got := note
+		if err != nil {
+			got = err.Error()
+		}
+		if p.SeccompName != c.name || (p.Seccomp != nil) != c.filter || !strings.Contains(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%+v: %s, %v, %q", c.spec, p.SeccompName, p.Seccomp != nil, got)
+		}
 	}
 }

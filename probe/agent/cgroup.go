@@ -29,9 +29,13 @@ type cgroup struct {
 }
 
 // newCgroup mounts the hierarchies and makes the container's group in each. It
-// takes cgroup2 where the kernel has it whole, unless told to prefer version 1.
-func newCgroup(name string, preferV1 bool) (cgroup, error) {
+// takes the version that is asked for ("1", "2", "none"), or where none is cgroup2
+// if the kernel has it whole. The group's own version is what came of it.
+func newCgroup(name, version string) (cgroup, error) {
 	g := cgroup{name: name}
+	if version == "none" {
+		return g, nil
+	}
 	v1, err := v1Controllers("/proc/cgroups")
 	if err != nil {
 		return g, err
@@ -39,12 +43,15 @@ func newCgroup(name string, preferV1 bool) (cgroup, error) {
 	if v1 == nil {
 		return g, nil
 	}
-	if !preferV1 {
+	if version == "2" {
+		v1 = []string{} // the controllers that it has not are not missed
+	}
+	if version != "1" {
 		if g.v2, err = mountCgroup2(v1); err != nil {
 			return g, err
 		}
 	}
-	if !g.v2 {
+	if !g.v2 && version != "2" {
 		if g.controllers, err = mountCgroup1(v1); err != nil {
 			return g, err
 		}
@@ -127,6 +134,17 @@ func mountCgroup1(v1 []string) ([]string, error) {
 		mounted = append(mounted, c)
 	}
 	return mounted, nil
+}
+
+// version is that of the container's groups: 1, 2 or none.
+func (g cgroup) version() string {
+	switch {
+	case g.v2:
+		return "2"
+	case len(g.controllers) > 0:
+		return "1"
+	}
+	return "none"
 }
 
 // dirs are the container's groups.

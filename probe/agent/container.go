@@ -53,13 +53,31 @@ func (a *agent) runContainer(spec probe.Spec) (wire.Done, error) {
 	for _, n := range notes {
 		a.note("%s", n)
 	}
+	if spec.UserNS {
+		if !hasNamespace("user") {
+			return done, errors.New("the test wants a user namespace, and the kernel has none (CONFIG_USER_NS)")
+		}
+		if err := shiftOwners(p.Rootfs, probe.UserNSBase); err != nil {
+			return done, err
+		}
+	}
+	version := spec.Cgroup
 	// The parameter by which a host with systemd is told to use version 1.
-	group, err := newCgroup("lab-"+name, hasParameter(a.cmdline, "systemd.unified_cgroup_hierarchy=0"))
+	if version == "" && hasParameter(a.cmdline, "systemd.unified_cgroup_hierarchy=0") {
+		version = "1"
+	}
+	group, err := newCgroup("lab-"+name, version)
+	if err == nil && spec.Cgroup != "" && spec.Cgroup != group.version() {
+		err = fmt.Errorf("the kernel has no control groups of version %s", spec.Cgroup)
+	}
+	if err != nil && spec.Cgroup != "" {
+		return done, fmt.Errorf("the test wants control groups of version %s: %w", spec.Cgroup, err)
+	}
 	if err != nil {
 		a.note("the container has no control group: %v", err)
 		group = cgroup{}
 	}
-	if !spec.Privileged {
+	if !p.AllDevices {
 		if err := group.limitDevices(); err != nil {
 			a.note("the container can use any of the guest's devices: %v", err)
 		}
@@ -98,6 +116,18 @@ func (c *container) describe() {
 	c.plan.UTSNS = hasNamespace("uts")
 }
 
+// given is what the container has, for the result.
+func (c *container) given() wire.Container {
+	g := wire.Container{Seccomp: c.plan.SeccompName, UserNS: c.plan.UserNS, Cgroup: c.group.version()}
+	for _, k := range c.plan.Caps.list() {
+		g.Capabilities = append(g.Capabilities, strings.ToUpper(k.String()))
+	}
+	if c.plan.Seccomp != nil {
+		g.Filter = c.plan.Seccomp.Digest()
+	}
+	return g
+}
+
 func (c *container) run() (wire.Done, error) {
 	done := wire.Done{Exit: -1}
 	log, err := newLogSocket()
@@ -126,7 +156,11 @@ func (c *container) run() (wire.Done, error) {
 
 	start := time.Now()
 	timeout := time.After(c.spec.Timeout)
-	if err := c.agent.out.Write(wire.Frame{Type: wire.TypeStarted}); err != nil {
+	started, err := wire.JSON(wire.TypeStarted, c.given())
+	if err == nil {
+		err = c.agent.out.Write(started)
+	}
+	if err != nil {
 		return done, err
 	}
 	c.agent.say("started %s", cut(fmt.Sprintf("%q", c.plan.Config.Process.Args), 200))
@@ -199,11 +233,20 @@ func (c *container) fork(log *logSocket) (pipes, error) {
 	if log != nil {
 		files[logFD] = uintptr(log.fd)
 	}
-	c.pid, err = syscall.ForkExec("/proc/self/exe", []string{stageArg}, &syscall.ProcAttr{
-		Dir:   "/",
-		Files: files[:],
-		Sys:   &syscall.SysProcAttr{Cloneflags: flags},
-	})
+	sys := &syscall.SysProcAttr{Cloneflags: flags}
+	if c.plan.UserNS {
+		// The kernel makes it before the others, which then belong to it.
+		sys.Cloneflags |= unix.CLONE_NEWUSER
+		sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: probe.UserNSBase, Size: probe.UserNSCount}}
+		sys.GidMappings, sys.GidMappingsEnableSetgroups = sys.UidMappings, true
+		sys.Credential = &syscall.Credential{}
+		for _, fd := range []int{stdout[1], stderr[1]} {
+			if err := unix.Fchown(fd, probe.UserNSBase, probe.UserNSBase); err != nil {
+				return pipes{}, fmt.Errorf("give the output to the container: %w", err)
+			}
+		}
+	}
+	c.pid, err = syscall.ForkExec("/proc/self/exe", []string{stageArg}, &syscall.ProcAttr{Dir: "/", Files: files[:], Sys: sys})
 	if err != nil {
 		return pipes{}, fmt.Errorf("start the container: %w", err)
 	}

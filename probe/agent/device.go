@@ -39,12 +39,12 @@ var deviceLinks = []struct{ name, target string }{
 }
 
 // makeDevices fills the container's /dev. The caller's umask must be 0.
-func makeDevices(extra []specs.LinuxDevice) error {
+func (s *stager) makeDevices(extra []specs.LinuxDevice) error {
 	if err := os.MkdirAll("/dev", 0o755); err != nil {
 		return fmt.Errorf("make devices: %w", err)
 	}
 	for _, d := range defaultDevices {
-		if err := makeNode("/dev/"+d.name, unix.S_IFCHR|0o666, d.major, d.minor); err != nil {
+		if err := s.makeNode("/dev/"+d.name, unix.S_IFCHR|0o666, d.major, d.minor); err != nil {
 			return err
 		}
 	}
@@ -66,10 +66,10 @@ func makeDevices(extra []specs.LinuxDevice) error {
 		if err := os.MkdirAll(filepath.Dir(d.Path), 0o755); err != nil {
 			return fmt.Errorf("make device %s: %w", d.Path, err)
 		}
-		if err := makeNode(d.Path, mode|uint32(perm), uint32(d.Major), uint32(d.Minor)); err != nil {
+		if err := s.makeNode(d.Path, mode|uint32(perm), uint32(d.Major), uint32(d.Minor)); err != nil {
 			return err
 		}
-		if d.UID != nil && d.GID != nil {
+		if d.UID != nil && d.GID != nil && !s.UserNS {
 			if err := os.Lchown(d.Path, int(*d.UID), int(*d.GID)); err != nil {
 				return fmt.Errorf("make device %s: %w", d.Path, err)
 			}
@@ -79,8 +79,15 @@ func makeDevices(extra []specs.LinuxDevice) error {
 }
 
 // makeNode makes a device node. A node that is there already (of an image
-// without a /dev of its own mounted) stays.
-func makeNode(path string, mode uint32, major, minor uint32) error {
+// without a /dev of its own mounted) stays. In a user namespace nobody can make
+// nodes: there the guest's own of the same name is bound to it, as by runc.
+func (s *stager) makeNode(path string, mode uint32, major, minor uint32) error {
+	if s.UserNS {
+		if err := mountBind(specs.Mount{Source: path, Destination: path}, options{}); err != nil {
+			return fmt.Errorf("bind device %s: %w", path, err)
+		}
+		return nil
+	}
 	err := unix.Mknod(path, mode, int(unix.Mkdev(major, minor)))
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("make device %s: %w", path, err)
@@ -89,8 +96,8 @@ func makeNode(path string, mode uint32, major, minor uint32) error {
 }
 
 // copyDevices makes every device node below the directory from in the
-// container's /dev, for a privileged container.
-func copyDevices(from string) error {
+// container's /dev.
+func (s *stager) copyDevices(from string) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return fmt.Errorf("copy devices: %w", err)
@@ -110,6 +117,6 @@ func copyDevices(from string) error {
 		if name == "/console" {
 			return nil // the machine's, not the container's
 		}
-		return makeNode("/dev"+name, st.Mode, unix.Major(rdev), unix.Minor(rdev))
+		return s.makeNode("/dev"+name, st.Mode, unix.Major(rdev), unix.Minor(rdev))
 	})
 }

@@ -360,3 +360,32 @@ func TestCgroup1(t *testing.T) {
 		}
 	}
 }
+
+// TestContainerSettings has what differs from one container to the next: in the
+// first boot Docker's filter, a user namespace and control groups of version 1, in the
+// second none of them.
+func TestContainerSettings(t *testing.T) {
+	g := bootable(t)
+	script := `calls; grep Seccomp: /proc/self/status; cat /proc/self/uid_map; id -u; stat -c '%u %g %a' /bin/busybox /bin/becomes
+		grep -q '^cgroup /sys/fs/cgroup/pids cgroup ' /proc/mounts && echo version 1; grep -o '/sys/fs/cgroup cgroup2' /proc/mounts; echo x >/dev/null && head -c 3 /dev/zero | wc -c
+		ls /dev/vda; grep -q . /proc/keys && echo shown; mkdir /sys/fs/cgroup/x && echo writable; touch /x && stat -c %u /x; unshare -U true; echo $?`
+	confined := sh(script)
+	confined.UserNS, confined.Cgroup = true, "1"
+	o := g.pass(t, machine{spec: confined})
+	if o.Notes != nil {
+		t.Errorf("notes %q", o.Notes)
+	}
+	o.lines(t, "keyctl EPERM", "clone3 ENOSYS", "unshare EPERM", "vsock EPERM", "netlink EINVAL", "nothing ENOSYS", "Seccomp:	2",
+		"         0     100000      65536", "0", "0 0 755", "0 0 4755", "version 1", "3", "0", "1")
+	if c := o.Container; c == nil || c.Seccomp != "default" || !strings.HasPrefix(c.Filter, "sha256:") || !c.UserNS || c.Cgroup != "1" || len(c.Capabilities) != 14 {
+		t.Errorf("container %+v", c)
+	}
+	free := sh(script)
+	free.Seccomp, free.Cgroup, free.Devices, free.Unmasked, free.Writable = "unconfined", "2", true, true, true
+	o = g.pass(t, machine{spec: free})
+	o.lines(t, "keyctl ENOTSUP", "clone3 EINVAL", "unshare EINVAL", "vsock EINVAL", "netlink EINVAL", "nothing ENOSYS", "Seccomp:	0",
+		"         0          0 4294967295", "0", "0 0 755", "0 0 4755", "/sys/fs/cgroup cgroup2", "3", "/dev/vda", "shown", "writable", "0", "0")
+	if c := o.Container; c == nil || c.Seccomp != "unconfined" || c.Filter != "" || c.UserNS || c.Cgroup != "2" {
+		t.Errorf("container %+v", c)
+	}
+}

@@ -144,6 +144,15 @@ func testConfig() specs.Spec {
 func makeDisk(path string) error {
 	tree := filepath.Join(testDir, "tree")
 	app := filepath.Join(tree, "containers", "app")
+	calls := exec.Command("go", "build", "-o", filepath.Join(testDir, "calls"), "./testdata/calls")
+	calls.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := calls.CombinedOutput(); err != nil {
+		return fmt.Errorf("build calls: %w\n%s", err, out)
+	}
+	callsProgram, err := os.ReadFile(filepath.Join(testDir, "calls"))
+	if err != nil {
+		return err
+	}
 	bin := filepath.Join(app, "rootfs", "bin")
 	for _, dir := range []string{bin, filepath.Join(app, "rootfs", "etc"), filepath.Join(app, "rootfs", "odd")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -181,6 +190,8 @@ func makeDisk(path string) error {
 		mode os.FileMode
 	}{
 		"rootfs/bin/busybox": {program, 0o755},
+		"rootfs/bin/calls":   {callsProgram, 0o755},
+		"rootfs/bin/becomes": {program, os.ModeSetuid | 0o755},
 		"rootfs/etc/passwd":  {[]byte("root:x:0:0::/root:/bin/sh\nnobody:x:65534:65533::/nonexistent:/bin/sh\n"), 0o644},
 		"rootfs/etc/group":   {[]byte("root:x:0:\nnogroup:x:65533:\nextra:x:77:nobody\n"), 0o644},
 		"rootfs/odd/illegal": {illegalProgram(), 0o755},

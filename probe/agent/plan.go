@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lab/probe"
+	"lab/probe/seccomp"
 )
 
 // containersDir is where the disk has each container: NAME/rootfs and
@@ -26,11 +27,15 @@ const containersDir = "/containers"
 type plan struct {
 	Config     specs.Spec
 	Rootfs     string // on the disk
-	AllDevices bool   // privileged: the guest's devices too
+	AllDevices bool   // the guest's devices too
+	UserNS     bool   // root is somebody else outside
 
 	Caps        capSet // what may be had in the container at all
 	Inheritable capSet // of the config, beyond Docker's sets
 	Ambient     capSet
+
+	SeccompName string          // what the filter is called in the result
+	Seccomp     *seccomp.Filter // nil for none
 
 	CgroupV2 bool
 	Cgroups  []cgroupDir // the container's own groups
@@ -109,7 +114,7 @@ func makePlan(name string, config specs.Spec, spec probe.Spec, last capability.C
 	}
 	process.Env = mergeEnv(process.Env, config.Hostname, spec.Env)
 
-	p := plan{Rootfs: filepath.Join(containersDir, name, "rootfs"), AllDevices: spec.Privileged}
+	p := plan{Rootfs: filepath.Join(containersDir, name, "rootfs"), AllDevices: spec.Privileged || spec.Devices, UserNS: spec.UserNS}
 	caps, notes, err := containerCaps(process.Capabilities, spec, last)
 	if err != nil {
 		return plan{}, nil, fmt.Errorf("container %s: %w", name, err)
@@ -131,9 +136,19 @@ func makePlan(name string, config specs.Spec, spec probe.Spec, last capability.C
 	if len(config.Mounts) == 0 {
 		config.Mounts = defaultMounts
 	}
-	if spec.Privileged {
-		linux.MaskedPaths, linux.ReadonlyPaths = nil, nil
+	if spec.Privileged || spec.Unmasked {
+		linux.MaskedPaths = nil
+	}
+	if spec.Privileged || spec.Writable {
+		linux.ReadonlyPaths = nil
 		config.Mounts = writableMounts(config.Mounts)
+	}
+	note, err := p.filter(spec, hasSeccomp())
+	if err != nil {
+		return plan{}, nil, err
+	}
+	if note != "" {
+		notes = append(notes, note)
 	}
 	config.Process, config.Linux = &process, &linux
 	p.Config = config

@@ -125,11 +125,11 @@ func (s *stager) enter() error {
 			return fmt.Errorf("mount %s in the container: %w", m.Destination, err)
 		}
 	}
-	if err := makeDevices(s.Config.Linux.Devices); err != nil {
+	if err := s.makeDevices(s.Config.Linux.Devices); err != nil {
 		return err
 	}
 	if s.AllDevices {
-		if err := copyDevices("dev"); err != nil {
+		if err := s.copyDevices("dev"); err != nil {
 			return err
 		}
 	}
@@ -232,6 +232,12 @@ func (s *stager) exec(u identity) error {
 			return fmt.Errorf("give the output to user %d: %w", u.uid, err)
 		}
 	}
+	// As runc does it: it takes CAP_SYS_ADMIN, or no_new_privs.
+	if s.Seccomp != nil && !process.NoNewPrivileges {
+		if err := loadFilter(*s.Seccomp); err != nil {
+			return err
+		}
+	}
 	if err := limitCaps(s.Caps); err != nil {
 		return fmt.Errorf("limit capabilities: %w", err)
 	}
@@ -252,6 +258,11 @@ func (s *stager) exec(u identity) error {
 	path, err := findCommand(process.Args[0], getenv(process.Env, "PATH"))
 	if err != nil {
 		return err
+	}
+	if s.Seccomp != nil && process.NoNewPrivileges {
+		if err := loadFilter(*s.Seccomp); err != nil {
+			return err
+		}
 	}
 	s.report(report{Exec: true})
 	return explainExec(path, syscall.Exec(path, process.Args, process.Env))

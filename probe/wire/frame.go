@@ -40,7 +40,7 @@ type Type uint8
 // The types of frames. All but Ack go from the guest to the host.
 const (
 	TypeHello   Type = 1 // JSON of a Hello: the agent runs, the boot is over
-	TypeStarted Type = 2 // empty: the container's command has been exec'd
+	TypeStarted Type = 2 // JSON of a Container: its command has been exec'd
 	TypeStdout  Type = 3 // bytes the command wrote to its standard output
 	TypeStderr  Type = 4 // bytes the command wrote to its standard error
 	TypeSyslog  Type = 5 // one message sent to the container's /dev/log, as sent
@@ -89,6 +89,19 @@ type Hello struct {
 	MaxOutput int64    `json:"max_output"`        // bytes of stdout and of stderr that will be sent at most
 }
 
+// A Container is what the test's container was given.
+type Container struct {
+	Capabilities []string `json:"capabilities,omitempty"` // that it may have at all, as CHOWN
+	// Seccomp is the profile that its system calls went through: default, a file's
+	// name, or unconfined; none where the kernel has no filters.
+	Seccomp string `json:"seccomp"`
+	// Filter is the digest of the program that the kernel was given for it, which
+	// depends on the capabilities and the kernel too.
+	Filter string `json:"seccomp_filter,omitempty"`
+	UserNS bool   `json:"userns"` // it had a user namespace of its own
+	Cgroup string `json:"cgroup"` // version of its control groups: 1, 2 or none
+}
+
 // Done is the payload of the last frame.
 type Done struct {
 	Exit      int           `json:"exit"`             // exit status; 128+n when signal n ended it; -1 when it never ran
@@ -108,7 +121,7 @@ func JSON(t Type, v any) (Frame, error) {
 	return Frame{Type: t, Payload: data}, nil
 }
 
-// Decode reads the frame's JSON payload into v, a *Hello or a *Done. Fields it
+// Decode reads the frame's JSON payload into v, a *Hello, a *Container or a *Done. Fields it
 // does not know are ignored.
 func (f Frame) Decode(v any) error {
 	if err := json.Unmarshal(f.Payload, v); err != nil {
