@@ -51,6 +51,9 @@ type BisectOptions struct {
 	// Settings, in their place, are what differs around one kernel and one image.
 	Settings *Settings
 	Dir      string // where the bisect keeps its state; empty is a folder of Lab.State named by what is bisected
+	// Hunks has the change of the commit that is found parted: which of its hunks it
+	// takes.
+	Hunks bool
 	// Audit is how many commits whose verdicts were inferred without a build
 	// are built and booted at the end, to see that they were right.
 	Audit int
@@ -87,8 +90,9 @@ type Bisection struct {
 	Parents     []string        `json:"parents,omitempty"` // those of the culprit that were tested good
 	Suspects    []kernel.Commit `json:"suspects,omitempty"`
 	Unclear     string          `json:"unclear,omitempty"`
+	Hunks       *Bisection      `json:"hunks,omitempty"`   // of Culprit's change: Flip.Patch is what of it is enough
 	Flip        *Flip           `json:"flip,omitempty"`    // where settings were bisected: Culprit is then the good one with the smallest set
-	Axis        string          `json:"axis"`              // what each candidate is: commit, kernel, image, layer or setting
+	Axis        string          `json:"axis"`              // what each candidate is: commit, kernel, image, layer, setting or hunk
 	Range       int             `json:"range"`             // commits between the ends
 	Inert       int             `json:"inert"`             // those of them that, as the last builds read the tree, cannot change the kernel
 	Kernels     []Package       `json:"kernels,omitempty"` // all, in order, where ready-made ones were bisected; a commit's hash is then a package's digest

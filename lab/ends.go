@@ -192,5 +192,8 @@ func (b *bisection) afterwards(ctx context.Context, o BisectOptions) error {
 		}
 		b.result.Merged = whole.Parents[min(1, len(whole.Parents)):]
 	}
+	if b.result.Culprit != nil && o.Hunks {
+		return b.splitCulprit(ctx, o)
+	}
 	return nil
 }

@@ -16,7 +16,8 @@ import (
 func (b *bisection) minimize(ctx context.Context) error {
 	s, flip := b.settings, b.result.Flip
 	*flip = Flip{Differences: s.differences}
-	b.Progress.Say("%s between the good setting and the bad one; checking both first", plural(len(s.deltas), "difference"))
+	good, bad := s.commits[0].Title, s.commits[1].Title
+	b.Progress.Say("%s between %s and %s; checking both first", plural(len(s.deltas), s.unit()), good, bad)
 	for n := 0; b.result.Unclear == "" && b.result.Culprit == nil; {
 		if err := b.journal.refresh(); err != nil {
 			return err
@@ -135,7 +136,7 @@ func (b *bisection) notAnEnd(step search.SetStep) {
 	}
 	b.result.Unclear = step.Why
 	if t := b.journal.tested(end.Hash, RoleEnd); t != nil {
-		b.result.Unclear = fmt.Sprintf("%s is not %s but %s: %s", end.Title, want, t.Mark, t.Reason)
+		b.result.Unclear = fmt.Sprintf("%s is not %s but %s: %s", end.Title, b.called(want), b.called(t.Mark), t.Reason)
 	}
 }
 
@@ -148,18 +149,18 @@ func (b *bisection) bothWays(ctx context.Context, step search.SetStep) error {
 		return !slices.ContainsFunc(step.Minimal, func(j int) bool { return slices.Contains(s.deltas[j].Needs, i) })
 	}))
 	title := s.title(step.Minimal)
-	b.Progress.Say("the verdict would flip with %s; testing the good setting with it again", title)
+	b.Progress.Say("the verdict would flip with %s; testing %s with it again", title, s.commits[0].Title)
 	t, err := b.testSet(ctx, step.Minimal, RoleConfirm, len(step.Minimal))
 	if err != nil {
 		return err
 	}
 	flip.With = &t
 	if t.Mark != Bad {
-		b.result.Unclear = fmt.Sprintf("the good setting with %s was bad and is %s when tested again (%s): the test is flaky", title, t.Mark, t.Reason)
+		b.result.Unclear = fmt.Sprintf("%s with %s was %s and is %s when tested again (%s): the test is flaky", s.commits[0].Title, title, b.called(Bad), b.called(t.Mark), t.Reason)
 		return nil
 	}
 	rest := s.without(step.Minimal)
-	b.Progress.Say("the bad setting without it")
+	b.Progress.Say("%s without it", s.commits[1].Title)
 	w := b.journal.tested(s.commit(rest).Hash, RoleStep)
 	if w == nil {
 		t, err := b.testSet(ctx, rest, RoleConfirm, len(step.Minimal))
@@ -169,9 +170,12 @@ func (b *bisection) bothWays(ctx context.Context, step search.SetStep) error {
 		w = &t
 	}
 	if flip.Without = w; w.Mark != Good {
-		b.result.Unclear = fmt.Sprintf("the good setting with %s is bad, but the bad setting without it is not good but %s (%s)", title, w.Mark, w.Reason)
+		b.result.Unclear = fmt.Sprintf("%s with %s is %s, but %s without it is not %s but %s (%s)", s.commits[0].Title, title, b.called(Bad), s.commits[1].Title, b.called(Good), b.called(w.Mark), w.Reason)
 		if w.Mark == Bad {
-			b.result.Unclear += ": other differences break it too, or the test is flaky; to find the others, give as the bad setting the one without these"
+			b.result.Unclear += ": other differences break it too, or the test is flaky"
+			if s.what == "setting" {
+				b.result.Unclear += "; to find the others, give as the bad setting the one without these"
+			}
 		}
 		return nil
 	}

@@ -31,6 +31,7 @@ const (
 	memberInitramfs = "inputs/initramfs.gz"
 	memberSource    = "inputs/source.bundle"
 	memberPatch     = "bisect/culprit.patch"
+	memberHunks     = "bisect/hunks.patch"
 )
 
 // pack gathers a bundle.
@@ -424,6 +425,14 @@ func (p *pack) run(role, commit string) (Trial, error) {
 func (p *pack) tell(patch []byte) error {
 	answer := p.found
 	answer.Dir, answer.Images = "", p.manifest.Images
+	if h := answer.Hunks; h != nil {
+		of := *h
+		of.Dir, of.Images = "", p.manifest.Images
+		answer.Hunks = &of
+		if of.Culprit != nil {
+			p.files = append(p.files, bundle.File{Name: memberHunks, Data: []byte(of.Flip.Patch)})
+		}
+	}
 	answer.Kernels = slices.Clone(answer.Kernels)
 	for i := range answer.Kernels { // without the folders of this machine
 		ref := publicReference(answer.Kernels[i].Reference)

@@ -61,6 +61,8 @@ type Flip struct {
 	// Needed are those of Minimal that others of it cannot be made without: they may
 	// be there for that alone.
 	Needed []Difference `json:"needed,omitempty"`
+	// Patch is, of hunks, what Minimal changes, as a diff on top of the parent.
+	Patch string `json:"patch,omitempty"`
 	// With is the test of the good setting with Minimal, made again at the end, and
 	// Without that of the bad setting without it: of an answer bad and good.
 	With    *Tested `json:"with,omitempty"`
@@ -215,6 +217,14 @@ func (s *settings) each(set []int, use func(k knob, has func(int) bool)) {
 		in = in[len(k.list):]
 		use(k, func(i int) bool { return mine[i] })
 	}
+}
+
+// unit is what a set is made of.
+func (s *settings) unit() string {
+	if s.what == "hunk" {
+		return s.what
+	}
+	return "difference"
 }
 
 // builds tells whether sets have kernels of their own.

@@ -27,6 +27,9 @@ func answer(b lab.Bisection) string {
 			fmt.Fprintf(&s, "  %s %s: %s\n", t.Commit.Hash[:12], b.Terms.Word(t.Mark), t.Reason)
 		}
 		mergeAnswer(&s, b)
+		if b.Hunks != nil {
+			hunkAnswer(&s, b)
+		}
 	case len(b.Suspects) > 0:
 		fmt.Fprintf(&s, "%s:\n", b.Unclear)
 		for _, c := range b.Suspects {

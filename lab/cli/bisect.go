@@ -59,7 +59,8 @@ Without --good, lab looks for a good commit to begin with: it goes back over the
 tags of releases in strides that grow, or over the history where there are none.
 Good and bad may be on different branches: then it is seen first what they part
 from. With --path the commits that change one of these paths are looked at first.
-With --fix it is found what repaired it.
+With --fix it is found what repaired it. With --hunks the commit that is found is parted:
+the smallest set of its hunks that, on top of its parent, is enough.
 
 With --run the candidates are the commits of any git repository, and the test is a
 command on this host, as with git bisect run: status 0 is good, 125 cannot judge,
@@ -91,6 +92,7 @@ EXAMPLES
        --commit v6.1.150 --image app:20 -- /test
    lab bisect --caps-bad docker,-NET_RAW,-CHOWN --kernel bzImage --image app:20 -- /test
    lab bisect --good v1.0 --bad HEAD --run 'make && ./test'
+   lab bisect --hunks --good v1.0 --bad HEAD --run 'make && ./test'
    lab bisect --fix --bad v1.0 --good HEAD --run 'make && ./test'
    lab bisect --good v1.0 --timeout 10m --bad-match 'segfault' --run -- make check
    lab bisect --repo ~/linux --good v6.1.150 --bad v6.1.153 --config host --prompt
@@ -234,6 +236,8 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 		o.Bad = "HEAD"
 	}
 	switch {
+	case o.Hunks && c.Bool("no-checkout"):
+		return usagef("--hunks and --no-checkout exclude each other: a commit with some of its hunks is in lab's own work tree alone")
 	case o.Audit < 0:
 		return usagef("--audit %d: there cannot be fewer than none", o.Audit)
 	case s.Kernel.Repo == "":

@@ -16,6 +16,7 @@ func endFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "fix", Usage: "find what repaired it: --bad is the older end, with the symptom, and --good the newer one, by default HEAD, without it; one run of a test decides", Category: catVerdict},
 		&cli.StringFlag{Name: "term-good", Usage: "call `WORD` what does not show the symptom, as in --term-good fast --term-bad slow", DefaultText: "good; with --fix fixed", Category: catVerdict},
 		&cli.StringFlag{Name: "term-bad", Usage: "call `WORD` what does", DefaultText: "bad; with --fix broken", Category: catVerdict},
+		&cli.BoolFlag{Name: "hunks", Usage: "at the end, find which hunks of the commit that is found it takes", Category: catVerdict},
 		&cli.StringSliceFlag{Name: "path", Usage: "look first at commits that change `PATH`, named from the root of the repository; may be repeated", Category: catKernel},
 	}
 }
@@ -37,11 +38,11 @@ func setEnds(c *cli.Context, o *lab.BisectOptions) error {
 	if len(newer) > 0 {
 		o.Bad, o.AlsoBad = newer[0], newer[1:]
 	}
-	o.FirstParent, o.Paths = c.Bool("first-parent"), c.StringSlice("path")
+	o.FirstParent, o.Hunks, o.Paths = c.Bool("first-parent"), c.Bool("hunks"), c.StringSlice("path")
 	if len(o.Kernels) == 0 && len(o.Images) == 0 && o.Layers == "" {
 		return nil
 	}
-	for _, name := range []string{"first-parent", "path", "fix", "term-good", "term-bad"} {
+	for _, name := range []string{"first-parent", "hunks", "path", "fix", "term-good", "term-bad"} {
 		if c.IsSet(name) {
 			return usagef("--%s goes with commits, which --kernels, --images and --layers have none of", name)
 		}
@@ -64,4 +65,32 @@ func mergeAnswer(s *strings.Builder, b lab.Bisection) {
 	}
 	fmt.Fprintf(s, "  it is a merge; which of the commits that it brings in it was: lab bisect --good %s --bad %s, without --first-parent\n",
 		b.Culprit.Parents[0][:12], b.Culprit.Hash[:12])
+}
+
+// hunkAnswer tells which hunks of the commit that was found are enough.
+func hunkAnswer(s *strings.Builder, b lab.Bisection) {
+	h := b.Hunks
+	if h.Culprit == nil {
+		fmt.Fprintf(s, "of its hunks: no answer: %s\n", h.Unclear)
+		return
+	}
+	fmt.Fprintf(s, "of its %s %d %s enough:\n", plural(h.Range, "hunk"), len(h.Flip.Minimal), map[bool]string{true: "is", false: "are"}[len(h.Flip.Minimal) == 1])
+	const most = 60
+	for i, line := range strings.Split(strings.TrimSuffix(h.Flip.Patch, "\n"), "\n") {
+		if i == most {
+			fmt.Fprintf(s, "  … and %d more lines, in --json as hunks.flip.patch\n", strings.Count(h.Flip.Patch, "\n")-most)
+			break
+		}
+		fmt.Fprintf(s, "  %s\n", line)
+	}
+	fmt.Fprintf(s, "  its parent with %s is %s: %s\n", them(h), b.Terms.Word(h.Flip.With.Mark), h.Flip.With.Reason)
+	fmt.Fprintf(s, "  the commit without %s is %s: %s\n", them(h), b.Terms.Word(h.Flip.Without.Mark), h.Flip.Without.Reason)
+	fmt.Fprintf(s, "  %d tests of hunks; state in %s\n", len(h.Tested), h.Dir)
+}
+
+func them(h *lab.Bisection) string {
+	if len(h.Flip.Minimal) == 1 {
+		return "it"
+	}
+	return "them"
 }

@@ -67,6 +67,7 @@ var notOfSettings = []struct{ name, why string }{
 	{"good", "the good end is a setting"},
 	{"bad", "the bad end is a setting"},
 	{"first-parent", "there are no commits to choose from"},
+	{"hunks", "there is no commit to part"},
 	{"path", "there are no commits to choose from"},
 	{"fix", "swap the two: what then flips the verdict is what repairs it"},
 	{"term-good", "settings are good or bad"},
