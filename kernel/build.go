@@ -19,8 +19,9 @@ type BuildOptions struct {
 	// whole .config, what none names has the tree's default instead.
 	Fragments []kconfig.Fragment
 	Jobs      int // 0: one for each CPU
-	// Picks and Patches are put on top of the commit, in this order; see
-	// [Tree.OnTop].
+	// Merge is the full hash of a commit that the commit is merged with; empty for
+	// none. Picks and Patches are put on top, in this order; see [Tree.OnTop].
+	Merge   string
 	Picks   []Pick
 	Patches []Patch
 	// Toolchain is what to build with; the zero one is chosen by the commit's

@@ -197,15 +197,21 @@ func (t *Tree) IsAncestor(ctx context.Context, a, b string) (bool, error) {
 	if err := t.syncShallow(); err != nil {
 		return false, fmt.Errorf("compare %s and %s: %w", a, b, err)
 	}
-	err = t.git(ctx, nil, nil, "merge-base", "--is-ancestor", older, newer)
+	is, err := t.isAncestor(ctx, older, newer)
+	if err != nil {
+		return false, fmt.Errorf("compare %s and %s: %w", a, b, err)
+	}
+	return is, nil
+}
+
+// isAncestor is IsAncestor of full hashes, of commits of lab's own too.
+func (t *Tree) isAncestor(ctx context.Context, a, b string) (bool, error) {
+	_, _, err := t.own(ctx, ownGit{}, "merge-base", "--is-ancestor", a, b)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("compare %s and %s: %w", a, b, err)
-	}
-	return true, nil
+	return err == nil, err
 }
 
 // Bundle writes the commits that a bad one has and good ones have not to a new

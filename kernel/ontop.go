@@ -38,10 +38,10 @@ func (a Addition) String() string {
 	return "patch " + a.Name
 }
 
-// A Top is a commit with picks and patches on top of it.
+// A Top is a commit with what was merged with it and picks and patches on top.
 type Top struct {
 	// Commit has the changed tree, and lies in lab's own repository, where it
-	// has the same hash each time. It is the commit itself where nothing changes.
+	// has the same hash each time. It is a commit of the user's where nothing changes.
 	Commit    string
 	Additions []Addition
 }
@@ -57,11 +57,12 @@ type foundTop struct {
 	failure *Failure
 }
 
-// OnTop puts the picks, and then the patches, on top of a commit, which is
-// given by its full hash. Nothing but lab's own object store is written (an
-// object that the user's has already is given the present time by git): two
-// commits that come out the same have the same tree, whatever was done to
-// either. One that does not apply gives a Failure of the step StepPatch.
+// OnTop merges o.Merge with a commit, which is given by its full hash, and puts the
+// picks, and then the patches, on top of that. Nothing but lab's own object store
+// is written (an object that the user's has already is given the present time by
+// git): two commits that come out the same have the same tree, whatever was done to
+// either. What does not apply, or git cannot merge by itself, gives a Failure of the
+// step StepPatch.
 //
 // A pick is applied where it is missing and needed:
 //
@@ -76,8 +77,10 @@ type foundTop struct {
 //     the files that it changes exists in the commit, it is not needed.
 //
 // A patch is applied to every commit that does not have its change already.
+//
+// Of a commit and o.Merge of which one has the other in it, the merge is that one.
 func (t *Tree) OnTop(ctx context.Context, hash string, o BuildOptions) (Top, *Failure, error) {
-	if len(o.Picks) == 0 && len(o.Patches) == 0 {
+	if o.Merge == "" && len(o.Picks) == 0 && len(o.Patches) == 0 {
 		return Top{Commit: hash}, nil, nil
 	}
 	key := hash + "\n" + strings.Join(o.OnTop(), "\n")
@@ -87,7 +90,7 @@ func (t *Tree) OnTop(ctx context.Context, hash string, o BuildOptions) (Top, *Fa
 	if !known {
 		var err error
 		if found.Top, found.failure, err = t.putOnTop(ctx, hash, o); err != nil {
-			return Top{}, nil, fmt.Errorf("put picks and patches on top of %.12s: %w", hash, err)
+			return Top{}, nil, fmt.Errorf("put what was asked for on top of %.12s: %w", hash, err)
 		}
 		t.tops.Lock()
 		if t.tops.found == nil {
@@ -127,6 +130,9 @@ func (t *Tree) OnTopDiff(ctx context.Context, hash string, o BuildOptions) ([]by
 // OnTop says what is put on top of commits, one line each: hashes and digests.
 func (o BuildOptions) OnTop() []string {
 	var lines []string
+	if o.Merge != "" {
+		lines = append(lines, "merge "+o.Merge)
+	}
 	for _, p := range o.Picks {
 		lines = append(lines, strings.Join(append([]string{"pick", p.Commit.Hash}, p.Since...), " "))
 	}
@@ -137,6 +143,16 @@ func (o BuildOptions) OnTop() []string {
 }
 
 func (t *Tree) putOnTop(ctx context.Context, hash string, o BuildOptions) (Top, *Failure, error) {
+	if o.Merge != "" {
+		merged, conflict, err := t.merge(ctx, hash, o.Merge)
+		if err != nil {
+			return Top{}, nil, err
+		}
+		if conflict != "" {
+			return Top{}, &Failure{Step: StepPatch, Line: printable([]byte(fmt.Sprintf("git cannot merge it with %.12s by itself: %s", o.Merge, conflict)))}, nil
+		}
+		hash = merged
+	}
 	before, err := t.TreeHash(ctx, hash)
 	if err != nil {
 		return Top{}, nil, err
@@ -150,7 +166,7 @@ func (t *Tree) putOnTop(ctx context.Context, hash string, o BuildOptions) (Top, 
 			return Top{}, nil, err
 		}
 		if conflict != "" {
-			return Top{}, &Failure{Step: StepPatch, Line: printable([]byte(fmt.Sprintf("%s does not apply: conflict in %s", a, conflict)))}, nil
+			return Top{}, &Failure{Step: StepPatch, Line: printable([]byte(fmt.Sprintf("%s does not apply: %s", a, conflict)))}, nil
 		}
 		top.Additions = append(top.Additions, a)
 	}
@@ -201,42 +217,32 @@ func (t *Tree) pick(ctx context.Context, hash, tree string, p Pick, a *Addition)
 	if err != nil {
 		return "", "", err
 	}
-	out, said, err := t.own(ctx, ownGit{}, "-c", "merge.directoryRenames=false", "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", ours, p.Commit.Hash)
-	merged, files, _ := strings.Cut(out, "\x00")
-	var exit *exec.ExitError
+	merged, conflict, err := t.mergeTrees(ctx, ours, p.Commit.Hash, "false")
 	switch {
-	case err == nil && merged == tree:
+	case err != nil:
+		return "", "", err
+	case conflict == "" && merged == tree:
 		a.State, a.Why = There, "its change is in it already"
 		return tree, "", nil
-	case err == nil:
+	case conflict == "":
 		a.State = Applied
 		return merged, "", nil
-	case errors.As(err, &exit) && exit.ExitCode() == 1 && isHash(merged):
-		none, err := t.hasNone(ctx, tree, p.Commit)
-		if err != nil {
-			return "", "", err
-		}
-		if none {
-			a.State, a.Why = NotNeeded, "none of the files that it changes is in it"
-			return tree, "", nil
-		}
-		file, _, _ := strings.Cut(files, "\x00")
-		return "", file, nil
-	case strings.Contains(said, "usage: git merge-tree"):
-		return "", "", errors.New("picks need git 2.38 or newer; a patch of the commit (git format-patch -1) can be given in its place")
 	}
-	return "", "", err
+	none, err := t.hasNone(ctx, tree, p.Commit)
+	if err != nil {
+		return "", "", err
+	}
+	if none {
+		a.State, a.Why = NotNeeded, "none of the files that it changes is in it"
+		return tree, "", nil
+	}
+	return "", conflict, nil
 }
 
 // has says how a commit has another one in it: "" when it has not.
 func (t *Tree) has(ctx context.Context, hash, other string) (string, error) {
-	_, _, err := t.own(ctx, ownGit{}, "merge-base", "--is-ancestor", other, hash)
-	if err == nil {
-		return "it has it", nil
-	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		return "", err
+	if there, err := t.isAncestor(ctx, other, hash); err != nil || there {
+		return "it has it", err
 	}
 	written, _, err := t.own(ctx, ownGit{}, "log", "--max-count=1", "--format=%at", other, "--")
 	if err != nil {

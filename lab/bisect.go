@@ -91,6 +91,7 @@ type Bisection struct {
 	Suspects    []kernel.Commit `json:"suspects,omitempty"`
 	Unclear     string          `json:"unclear,omitempty"`
 	Hunks       *Bisection      `json:"hunks,omitempty"`   // of Culprit's change: Flip.Patch is what of it is enough
+	Pair        *Pair           `json:"pair,omitempty"`    // where Culprit is a merge, and all of its parents are good
 	Flip        *Flip           `json:"flip,omitempty"`    // where settings were bisected: Culprit is then the good one with the smallest set
 	Axis        string          `json:"axis"`              // what each candidate is: commit, kernel, image, layer, setting or hunk
 	Range       int             `json:"range"`             // commits between the ends
@@ -141,6 +142,7 @@ type bisection struct {
 	audits     int
 	replay     *Replay
 	ask        func(context.Context, Question) (Reply, error)
+	onlyEnds   bool // nothing is searched: the ends say it all
 	foreign    int  // others' events in the journal when the search began
 	steady     bool // one run of a test is the truth
 	maxRuns    int
@@ -271,6 +273,8 @@ func (b *bisection) seek(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
+	case ok && b.onlyEnds:
+		b.result.Culprit = &b.commits[0]
 	case ok:
 		return b.search(ctx)
 	}

@@ -96,17 +96,27 @@ func (l *Lab) openCommands(ctx context.Context, s Spec) (*commands, error) {
 // and where the command gets no files, it is run in any case.
 func (b *bisection) command(ctx context.Context, c kernel.Commit, role string, left int) (*Tested, error) {
 	r := Tested{Commit: c, Role: role, Left: left}
-	var err error
+	files := c // the commit whose files are there
 	if !b.spec.Command.NoCheckout {
-		if r.Tree, err = b.commands.tree.TreeHash(ctx, c.Hash); err != nil {
+		top, failure, err := b.commands.tree.OnTop(ctx, c.Hash, b.options)
+		if err != nil {
 			return nil, err
 		}
+		if failure != nil {
+			t := Trial{End: EndBuild, Failure: failure, Detail: oneLine(failure.Line)}
+			r.Verdict, r.End = b.judge(t), t.End
+			return &r, nil
+		}
+		if r.Tree, err = b.commands.tree.TreeHash(ctx, top.Commit); err != nil {
+			return nil, err
+		}
+		files.Hash = top.Commit
 	}
 	if same := b.sameTree(r); same != nil {
 		r.Verdict, r.End, r.Exit, r.Inferred = same.Verdict, same.End, same.Exit, same.Commit.Hash
 		return &r, nil
 	}
-	t, err := b.trial(ctx, c)
+	t, err := b.trial(ctx, files)
 	if err != nil {
 		return nil, err
 	}

@@ -185,14 +185,23 @@ func (b *bisection) setTerms(o BisectOptions) (err error) {
 
 // afterwards adds to an answer what its axis knows of it.
 func (b *bisection) afterwards(ctx context.Context, o BisectOptions) error {
-	if c := b.result.Culprit; c != nil && o.FirstParent {
+	c := b.result.Culprit
+	if c == nil || !o.ofCommits() {
+		return nil
+	}
+	if o.FirstParent {
 		whole, err := b.resolve(ctx, c.Hash)
 		if err != nil {
 			return err
 		}
 		b.result.Merged = whole.Parents[min(1, len(whole.Parents)):]
 	}
-	if b.result.Culprit != nil && o.Hunks {
+	if n := len(c.Parents); n > 1 && len(b.result.Parents) == n {
+		if err := b.findPair(ctx, o); err != nil {
+			return err
+		}
+	}
+	if o.Hunks {
 		return b.splitCulprit(ctx, o)
 	}
 	return nil

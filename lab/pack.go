@@ -32,6 +32,7 @@ const (
 	memberSource    = "inputs/source.bundle"
 	memberPatch     = "bisect/culprit.patch"
 	memberHunks     = "bisect/hunks.patch"
+	memberPair      = "bisect/pair.json"
 )
 
 // pack gathers a bundle.
@@ -461,6 +462,10 @@ func (p *pack) tell(patch []byte) error {
 		journal.Write(append(line, '\n'))
 	}
 	known := knownSkips(answer.Tested)
+	var pair []string
+	if answer.Pair != nil {
+		pair = answer.Pair.Text(answer.Terms)
+	}
 	script, err := p.script()
 	if err != nil {
 		return err
@@ -468,8 +473,15 @@ func (p *pack) tell(patch []byte) error {
 	text := report.Text(p.manifest, report.Evidence{
 		Good:  report.Output{Stdout: p.good.Result.Stdout, Stderr: p.good.Result.Stderr, Syslog: p.good.Result.Syslog},
 		Bad:   report.Output{Stdout: p.bad.Result.Stdout, Stderr: p.bad.Result.Stderr, Syslog: p.bad.Result.Syslog},
-		Patch: patch, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, ByHand: hand, Known: known, Sure: answer.Sure(), Range: answer.Range, Next: answer.Next(),
+		Patch: patch, Pair: pair, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, ByHand: hand, Known: known, Sure: answer.Sure(), Range: answer.Range, Next: answer.Next(),
 	})
+	if pair := answer.Pair; pair != nil {
+		data, err := json.MarshalIndent(pair, "", "  ")
+		if err != nil {
+			return fmt.Errorf("encode pair: %w", err)
+		}
+		p.files = append(p.files, bundle.File{Name: memberPair, Data: append(data, '\n')})
+	}
 	if p.found.Log != "" {
 		p.files = append(p.files, bundle.File{Name: "bisect/bisect.log", Data: []byte(p.found.Log)})
 	}

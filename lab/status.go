@@ -27,6 +27,7 @@ type Status struct {
 	Culprit  *kernel.Commit  `json:"culprit,omitempty"`
 	Suspects []kernel.Commit `json:"suspects,omitempty"`
 	Unclear  string          `json:"unclear,omitempty"`
+	Pair     *Pair           `json:"pair,omitempty"` // of a culprit that is a merge
 }
 
 // A Window is between what the first bad commit lies.
@@ -74,7 +75,8 @@ func (s *Saved) Status() (Status, error) {
 			st.Suspects = append(st.Suspects, c)
 		}
 	}
-	return st, nil
+	st.Pair, err = pairOf(j.dir, end.Culprit)
+	return st, err
 }
 
 // steps asks the search how many tests it expects.

@@ -60,7 +60,8 @@ tags of releases in strides that grow, or over the history where there are none.
 Good and bad may be on different branches: then it is seen first what they part
 from. With --path the commits that change one of these paths are looked at first.
 With --fix it is found what repaired it. With --hunks the commit that is found is parted:
-the smallest set of its hunks that, on top of its parent, is enough.
+the smallest set of its hunks that, on top of its parent, is enough. When it is a merge of
+commits that are good each, it is found which two commits of its sides do not go together.
 
 With --run the candidates are the commits of any git repository, and the test is a
 command on this host, as with git bisect run: status 0 is good, 125 cannot judge,

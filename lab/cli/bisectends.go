@@ -53,12 +53,15 @@ func setEnds(c *cli.Context, o *lab.BisectOptions) error {
 	return nil
 }
 
-// mergeAnswer says of a merge what it means that it is the answer: that what it
-// brings together does not go together, or, where only the first parent was looked
+// mergeAnswer says of a merge what it means that it is the answer: what of that which
+// it brings together does not go together, or, where only the first parent was looked
 // at, how to go on.
 func mergeAnswer(s *strings.Builder, b lab.Bisection) {
-	if n := len(b.Culprit.Parents); n > 1 && len(b.Parents) == n {
-		fmt.Fprintf(s, "  it is a merge of %d commits, each of them %s: what it brings together does not go together, or it has changes of its own\n", n, b.Terms.Word(lab.Good))
+	if b.Pair != nil {
+		fmt.Fprintf(s, "  it is a merge of %d commits, each of them %s\n", len(b.Parents), b.Terms.Word(lab.Good))
+		for _, line := range b.Pair.Text(b.Terms) {
+			fmt.Fprintf(s, "  %s\n", line)
+		}
 	}
 	if len(b.Merged) == 0 {
 		return

@@ -70,6 +70,11 @@ func statusText(st lab.Status) string {
 		fmt.Fprintf(&s, "the verdict flips with: %s\n", plainText(st.Culprit.Title))
 	case st.Culprit != nil:
 		fmt.Fprintf(&s, "%s is the first %s %s\n", called(st.Culprit.Hash, st.Culprit.Title), st.Terms.Word(lab.Bad), st.Axis)
+		if st.Pair != nil {
+			for _, line := range st.Pair.Text(st.Terms) {
+				fmt.Fprintf(&s, "  %s\n", line)
+			}
+		}
 	case st.Ended:
 		fmt.Fprintf(&s, "no answer: %s\n", st.Unclear)
 		for _, c := range st.Suspects {

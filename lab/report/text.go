@@ -15,6 +15,7 @@ import (
 type Evidence struct {
 	Good, Bad Output
 	Patch     []byte   // git show of the culprit
+	Pair      []string // of a culprit that is a merge of good commits: what of them does not go together
 	Log       string   // git bisect log
 	Tests     int      // commits tested, or said by hand to be good, bad or skipped
 	Inferred  int      // those of them that were not built, because they change nothing that is compiled
@@ -61,6 +62,14 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 			p("author:     %s, %s", c.Author, c.Date.UTC().Format(time.DateOnly))
 			p("")
 			p("#regzbot introduced: %s", c.Commit)
+		}
+	}
+	if len(e.Pair) > 0 {
+		p("")
+		p("THE MERGE")
+		p("  The first bad commit is a merge, and each of its parents is good:")
+		for _, line := range e.Pair {
+			p("  %s", line)
 		}
 	}
 	p("")
