@@ -288,7 +288,8 @@ func (d *descent) stage(ctx context.Context, onto string, good []string, bad str
 	}
 	d.pair.Dirs = append(d.pair.Dirs, folder)
 	for _, t := range s.result.Tested {
-		if t.Inferred == "" && !(t.Role == RoleEnd && taken[t.Commit.Hash]) {
+		known := t.Role == RoleEnd && taken[t.Commit.Hash]
+		if t.Inferred == "" && !known {
 			d.pair.Tests++
 		}
 	}
