@@ -73,9 +73,9 @@ func (l *Lab) openBundle(ctx context.Context, s BundleSource, extract bool) (_ *
 	}
 	switch {
 	case who != "":
-		l.Progress.Say("signed by %s, %s", who, b.Signature.Fingerprint)
+		l.Progress.Say("%s is signed by %s, %s", s.Place, who, b.Signature.Fingerprint)
 	case b.Signature != nil:
-		l.Progress.Say("signed by %s (not checked: --verify FILE names those whom you trust)", b.Signature.Fingerprint)
+		l.Progress.Say("%s is signed by %s (not checked: --verify FILE names those whom you trust)", s.Place, b.Signature.Fingerprint)
 	}
 	return b, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"lab/lab"
+	"lab/lab/bundle"
 )
 
 func bisectCommand() *cli.Command {
@@ -116,6 +117,7 @@ EXAMPLES
 			&cli.StringFlag{Name: "replay", Usage: "begin with the ends and the verdicts of `FILE`, which git bisect log printed; --good and --bad win", Category: catKernel},
 			&cli.BoolFlag{Name: "prompt", Usage: "ask on the terminal for each verdict", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
+			&cli.StringFlag{Name: "sign", Usage: "sign the bundle with the ssh key in `FILE`, or with ssh-agent's of the public key there", Category: catOutput},
 			&cli.BoolFlag{Name: "slim", Usage: "leave out of the bundle the disk, which lab reproduce makes of its images again; reproduce.sh cannot", Category: catOutput},
 			&cli.BoolFlag{Name: "with-vmlinux", Usage: "add both kernels with their symbols to the bundle, for gdb and scripts/decode_stacktrace.sh; they are built once more for it", Category: catOutput},
 			&cli.BoolFlag{Name: "with-source", Usage: "add the commits that were searched to the bundle: git fetch takes them from inputs/source.bundle", Category: catOutput},
@@ -200,7 +202,7 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 	if o.Settings != nil {
 		return checkSettings(c, o)
 	}
-	for _, name := range []string{"slim", "with-source", "with-vmlinux"} {
+	for _, name := range []string{"slim", "with-source", "with-vmlinux", "sign"} {
 		if c.IsSet(name) && c.String("bundle") == "" {
 			return usagef("--%s goes with --bundle FILE", name)
 		}
@@ -281,18 +283,33 @@ func checkImages(c *cli.Context, o *lab.BisectOptions) error {
 	return nil
 }
 
-func runBisect(c *cli.Context, o lab.BisectOptions, bundle string) error {
+func runBisect(c *cli.Context, o lab.BisectOptions, file string) error {
 	l := theLab(c)
+	var key bundle.Key
+	if c.String("sign") != "" { // what is wrong with it is known before the work is done
+		var err error
+		if key, err = readKey(c, c.String("sign")); err != nil {
+			return err
+		}
+	}
 	b, err := l.Bisect(c.Context, o)
 	if err != nil {
 		return err
 	}
-	if bundle != "" && b.Culprit != nil {
-		if err := l.WriteBundle(c.Context, b, o, lab.BundleOptions{Slim: c.Bool("slim"), Vmlinux: c.Bool("with-vmlinux"), Source: c.Bool("with-source")}, bundle); err != nil {
+	if file != "" && b.Culprit != nil {
+		if err := l.WriteBundle(c.Context, b, o, lab.BundleOptions{Slim: c.Bool("slim"), Vmlinux: c.Bool("with-vmlinux"), Source: c.Bool("with-source")}, file); err != nil {
 			return err
 		}
-		if abs, err := filepath.Abs(bundle); err == nil {
-			l.Progress.Say("bundle written: %s; rerun it with: lab reproduce %s", abs, bundle)
+		signed := ""
+		if key != nil {
+			s, err := bundle.Sign(c.Context, file, file, key)
+			if err != nil {
+				return err
+			}
+			signed = ", signed by " + s.Fingerprint
+		}
+		if abs, err := filepath.Abs(file); err == nil {
+			l.Progress.Say("bundle written: %s%s; rerun it with: lab reproduce %s", abs, signed, file)
 		}
 		if agent, err := l.Agent(); err == nil && namesFolders(agent) {
 			l.Progress.Say("the agent in it is this lab, and names the folders where that was built; to leave them out, build lab with -trimpath")

@@ -17,7 +17,7 @@ func bundleCommand() *cli.Command {
 		Name:  "bundle",
 		Usage: "look into bundles, compare, sign and share them",
 		Subcommands: []*cli.Command{
-			bundleLsCommand(), bundleVerifyCommand(), bundleSignCommand(), bundlePushCommand(), bundlePullCommand(),
+			bundleLsCommand(), bundleVerifyCommand(), bundleSignCommand(), bundleDiffCommand(), bundlePushCommand(), bundlePullCommand(),
 		},
 	}
 }

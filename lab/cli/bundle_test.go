@@ -177,7 +177,7 @@ func TestVerifiedBundles(t *testing.T) {
 	sign(key)
 	code, stdout, stderr := labTest(t, cache, "bundle", "verify", "--json", "--verify", allowed, file)
 	var got verifiedJSON
-	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 || got.Signature == nil || !got.Signature.Trusted || !strings.HasPrefix(stderr, "signed by maintainer@example.org, SHA256:") {
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 || got.Signature == nil || !got.Signature.Trusted || !strings.HasPrefix(stderr, file+" is signed by maintainer@example.org, SHA256:") {
 		t.Errorf("exit status %d, %v\n%s%s", code, err, stdout, stderr)
 	}
 	for _, args := range [][]string{{"sign", file}, {"sign", "--key", key, "--signature", key, file}, {"verify"}, {"ls", file, file}} {
@@ -225,5 +225,78 @@ func TestBundlesInRegistries(t *testing.T) {
 		if a, b := pushed[0], pushed[1]; a.Sent < a.Bytes*9/10 || b.Sent < kernel || b.Sent > kernel+64<<10 || a.Parts != 3 {
 			t.Errorf("%s: %+v, then %+v", to, a, b)
 		}
+	}
+}
+
+// What differs between two bundles is told by its field or line, and whether it
+// was measured.
+func TestBundleDiff(t *testing.T) {
+	cache := t.TempDir()
+	one := tinyBundle(t, nil)
+	for name, c := range map[string]struct {
+		edit    func(m *bundle.Manifest, files map[string]string)
+		code    int
+		outcome string
+		lines   []string
+	}{
+		"nothing": {nil, ExitGood, lab.Same, nil},
+		"measurements": {func(m *bundle.Manifest, files map[string]string) {
+			m.Host = bundle.Host{Kernel: "6.1", CPU: "another"}
+			files["runs/good-1/console.log"] = "[    0.000000] Linux version 6.1.0\n[    0.654321] lab: hello, later\n"
+			files["runs/good-1/trial.json"] = `{"end": "test", "boot_ns": 1, "result": {"exit": 0, "duration": "13ms"}}` + "\n"
+			files["runs/bad-1/stdout"] = "sum: bad\n"
+			files["REPORT.txt"] = "It broke.\n"
+		}, ExitGood, lab.OnlyMeasured, []string{
+			"measured: manifest.json: cpu, kernel (2 values)",
+			"measured: runs/good-1/console.log: line 2",
+			"measured: runs/good-1/trial.json: boot_ns, duration (2 values)",
+		}},
+		"the machine": {func(m *bundle.Manifest, _ map[string]string) { m.Machine.QEMU, m.Machine.Memory = "8.0", 512 }, ExitBad, lab.Different, []string{
+			"~ manifest.json: machine.memory: was 256, is 512", "~ manifest.json: machine.qemu: was 7.2, is 8.0",
+		}},
+		"a kernel": {func(m *bundle.Manifest, files map[string]string) {
+			files["kernels/bad/bzImage"] = "\x00other"
+			m.Kernels[1].Digest = digestOf("\x00other")
+			files["kernels/bad/config"] = "CONFIG_AUDIT=y\n# CONFIG_AUDITSYSCALL is not set\nCONFIG_NR_CPUS=64\nCONFIG_NET=y\n"
+		}, ExitBad, lab.Different, []string{
+			"~ manifest.json: kernels[bad].digest: was sha256:", "~ kernels/bad/bzImage: was 100000 bytes, sha256:",
+			"~ kernels/bad/config: NET: was nothing, is y", "~ kernels/bad/config: NR_CPUS: was 8, is 64",
+		}},
+		"a run": {func(m *bundle.Manifest, files map[string]string) {
+			m.Runs[1].Reason, m.Runs[1].Exit = "exit status 2", 2
+			files["runs/bad-1/stdout"] = "sum: worse\x1b[2J\n"
+			files["runs/bad-1/trial.json"] = `{"end": "test", "boot_ns": 1, "result": {"exit": 2, "duration": "12ms"}}` + "\n"
+		}, ExitBad, lab.Different, []string{
+			"~ manifest.json: runs[runs/bad-1].exit: was 1, is 2", "~ manifest.json: runs[runs/bad-1].reason: was exit status 1, is exit status 2",
+			"~ runs/bad-1/stdout: line 1: was sum: bad, is sum: worse [2J", "~ runs/bad-1/trial.json: result.exit: was 1, is 2",
+			"measured: runs/bad-1/trial.json: boot_ns",
+		}},
+		"times in an output": {func(_ *bundle.Manifest, files map[string]string) {
+			files["runs/good-1/stdout"] = "sum: good\n"
+			files["runs/good-1/syslog"] = "x"
+			files["bisect/tested.jsonl"] = "{}\n{\"left\": 3}\n"
+			delete(files, "result.json")
+		}, ExitBad, lab.Different, []string{
+			"- result.json (13 bytes)", "~ bisect/tested.jsonl: lines: was 1, is 2", "+ runs/good-1/syslog (1 bytes)",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			two := tinyBundle(t, c.edit)
+			code, stdout, stderr := labTest(t, cache, "bundle", "diff", one, two)
+			lines := strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
+			if code != c.code || lines[len(lines)-1] != c.outcome || len(lines) != len(c.lines)+1 {
+				t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
+			}
+			for i, want := range c.lines {
+				if i < len(lines) && !strings.HasPrefix(lines[i], want) {
+					t.Errorf("line %d is %s\nwant %s", i+1, lines[i], want)
+				}
+			}
+			var d lab.BundleDiff
+			code, stdout, _ = labTest(t, cache, "bundle", "diff", "--json", two, one)
+			if err := json.Unmarshal([]byte(stdout), &d); err != nil || code != c.code || d.Outcome != c.outcome {
+				t.Errorf("the other way: exit status %d, %v\n%s", code, err, stdout)
+			}
+		})
 	}
 }

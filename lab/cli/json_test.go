@@ -63,6 +63,11 @@ func TestJSON(t *testing.T) {
 			}},
 			Tried: &lab.Rerun{Role: lab.RoleTried, Kernel: "6.2.0", Verdict: verdict, Runs: 1, Outcome: lab.Fixed, Trial: trial},
 		},
+		"bundle-diff": lab.BundleDiff{Outcome: lab.OnlyMeasured, Differences: []lab.BundleChange{
+			{Member: "runs/good-1/trial.json", Field: "boot_ns", Was: "1", Is: "2", Measured: true},
+		}},
+		"bundle-push":   lab.Shared{Reference: "docker://127.0.0.1:5000/bundles:1", Digest: "sha256:aa", Bundle: "sha256:bb", Bytes: 2, Sent: 1, Parts: 3},
+		"bundle-verify": verifiedJSON{Members: 30, Bytes: 41250086, Lab: "v0.1.0", Culprit: "audit: a change", Signature: &signatureJSON{"ssh-ed25519", "SHA256:aa", true}},
 		"doctor": lab.Health{
 			Arch: "amd64", QEMU: "7.2.0", Accel: &qemu.Accel{Name: "tcg", Reason: "there is no /dev/kvm"},
 			Tools:     []lab.ToolHealth{{Name: "flex", Purpose: lab.ForBuild, Package: "flex"}},

@@ -80,6 +80,11 @@ func TestBisectPackages(t *testing.T) {
 	if stdout, _ := runLab(t, home, ExitGood, "reproduce", "--kernel", filepath.Join(dir, "linux_6.1-2.deb"), bundle); !strings.HasSuffix(stdout, "\nfixed\n") {
 		t.Errorf("lab reproduce --kernel says %s", stdout)
 	}
+	again := filepath.Join(t.TempDir(), "again.tar")
+	runLab(t, home, ExitGood, append([]string{"bisect", "--slim", "--dir", filepath.Join(home, "again"), "--bundle", again}, plain[1:]...)...)
+	if stdout, _ := runLab(t, home, ExitGood, "bundle", "diff", bundle, again); !strings.HasSuffix(stdout, "\nonly measurements differ\n") {
+		t.Errorf("the same bisect, without kills, gives another bundle: %s", stdout)
+	}
 	for _, want := range []string{"linux-image-test 6.1-7 is the first bad kernel\n", "last good: linux-image-test 6.1-6", "both kernels are based on Linux v6.1:", fmt.Sprintf("%d boots, 9 kernels in the range", boots), "confidence 9"} {
 		if !strings.Contains(answer, want) {
 			t.Errorf("lab bisect says %s\nwithout %q", answer, want)
