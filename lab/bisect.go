@@ -64,6 +64,10 @@ type BisectOptions struct {
 	Confidence float64
 	MaxRuns    int
 	Steady     bool
+	// Snapshots has most of the runs that repeat one go on from a snapshot of a boot,
+	// which is sooner done. They are alike in whatever the boot has settled: of a test
+	// that fails by that, they are not the evidence that as many boots would be.
+	Snapshots bool
 	// Command is how the user began the bisect, and may go on with it: for the
 	// journal, which tells who looks on.
 	Command []string
@@ -106,7 +110,9 @@ type Bisection struct {
 	Rate       *Rate   `json:"rate,omitempty"`
 	Runs       []Runs  `json:"runs,omitempty"`
 	PValue     float64 `json:"p_value,omitempty"`
-	Images     []Image `json:"images"`
+	// Restored are the kernels that were run from snapshots, too.
+	Restored []BothWays `json:"restored,omitempty"`
+	Images   []Image    `json:"images"`
 	// Toolchain is what all kernels were built with; nil where none was.
 	Toolchain *kernel.Toolchain `json:"toolchain,omitempty"`
 	Command   string            `json:"command,omitempty"` // where there were no kernels: what judged the commits
@@ -119,17 +125,18 @@ type Bisection struct {
 type bisection struct {
 	*Lab
 	axis
-	spec     Spec
-	tree     *kernel.Tree        // where the candidates are commits to build, and
-	options  kernel.BuildOptions // how they are built
-	pool     *pool               // where they are ready made
-	gallery  *gallery            // where they are images
-	commands *commands           // where they are no kernels
-	settings *settings           // where they are sets of differences
-	journal  *journal
-	guest    *guest
-	vain     vain
-	pin      pin
+	spec      Spec
+	tree      *kernel.Tree        // where the candidates are commits to build, and
+	options   kernel.BuildOptions // how they are built
+	pool      *pool               // where they are ready made
+	gallery   *gallery            // where they are images
+	commands  *commands           // where they are no kernels
+	settings  *settings           // where they are sets of differences
+	snapshots *snapshots          // of guests; nil for none
+	journal   *journal
+	guest     *guest
+	vain      vain
+	pin       pin
 
 	commits    []kernel.Commit // the range, and what the search knows of it
 	candidates []search.Candidate
@@ -185,11 +192,15 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 }
 
 func newBisection(l *Lab, o BisectOptions) *bisection {
-	return &bisection{
+	b := &bisection{
 		Lab: l, spec: o.Spec, audits: o.Audit, ask: o.Ask, replay: o.Replay, start: time.Now(),
 		steady: o.Steady || o.Spec.Symptom.Kind == SymptomBuild || o.Terms.Fix, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
 		compiler: o.compiler, result: Bisection{Walked: o.walked, FirstParent: o.FirstParent, Paths: o.Paths},
 	}
+	if o.Snapshots {
+		b.snapshots = new(snapshots)
+	}
+	return b
 }
 
 // open opens what the candidates come from.
@@ -232,6 +243,9 @@ func (b *bisection) Close() {
 		b.journal.Close()
 	}
 	b.ahead.yield(nil)
+	if b.snapshots != nil {
+		b.snapshots.close()
+	}
 	if b.axis != nil {
 		b.axis.Close()
 	}
@@ -463,6 +477,7 @@ func (b *bisection) finish() {
 			b.result.Tested = append(b.result.Tested, *r.Tested)
 		}
 	}
+	b.result.Restored = bothWays(b.journal.records)
 	if !isPackageHash(b.result.Bad.Hash) {
 		b.result.Log = bisectLog(b.result, b.result.Tested)
 	}

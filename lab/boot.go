@@ -46,15 +46,19 @@ var (
 func boot(ctx context.Context, m qemu.Machine, bootTimeout, testTimeout time.Duration, t *Trial) error {
 	log := console.NewLog(consoleLimit)
 	m.Console = log
-	t.Args = argv(m)
-	t.Cmdline = m.Cmdline
-	t.Accel = m.Accel
-
 	start := time.Now()
 	vm, err := m.Start(ctx)
 	if err != nil {
 		return err
 	}
+	return watch(ctx, m, vm, log, start, bootTimeout, testTimeout, t)
+}
+
+// watch is boot from where the machine, begun at start, runs and log has its console.
+func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, start time.Time, bootTimeout, testTimeout time.Duration, t *Trial) error {
+	t.Args = argv(m)
+	t.Cmdline = m.Cmdline
+	t.Accel = m.Accel
 	defer vm.Kill()
 	stop := make(chan struct{})
 	defer close(stop)
@@ -115,6 +119,7 @@ func boot(ctx context.Context, m qemu.Machine, bootTimeout, testTimeout time.Dur
 func argv(m qemu.Machine) []string {
 	binary := filepath.Base(m.Binary)
 	m.Kernel, m.Initrd = filepath.Base(m.Kernel), "initramfs"
+	m.Snapshots = false // which a guest does not notice
 	m.Disks = slices.Clone(m.Disks)
 	for i := range m.Disks {
 		m.Disks[i].Path = filepath.Base(m.Disks[i].Path)

@@ -104,7 +104,7 @@ func (b *bisection) found(culprit kernel.Commit) {
 		parents.Bad, parents.Good = parents.Bad+runs.Bad, parents.Good+runs.Good
 	}
 	first := b.result.Runs[0]
-	b.result.PValue = search.Fisher(search.Evidence{Bad: first.Bad, Good: first.Good}, parents)
+	b.result.PValue = search.Fisher(first.evidence(), parents)
 }
 
 // confirmed tells whether a commit and its parents were tested as the answer.

@@ -15,6 +15,8 @@ type Runs struct {
 	Good   int           `json:"good"`
 }
 
+func (r Runs) evidence() search.Evidence { return search.Evidence{Bad: r.Bad, Good: r.Good} }
+
 // certain is how many passes a verdict by hand weighs: a test that fails in one run
 // of a hundred passes so many in a row once in 23,000 times.
 const certain = 1000

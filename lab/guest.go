@@ -15,6 +15,7 @@ import (
 
 	"lab/disk"
 	"lab/kernel"
+	"lab/kernel/qemu"
 	"lab/lab/bundle"
 	"lab/oci"
 	"lab/probe"
@@ -28,6 +29,10 @@ type guest struct {
 	disk     disk.Image
 	test     probe.Spec
 	agent    string
+	hold     bool // it waits, to be saved, before the test
+
+	snapshots *snapshots // where it may be restored from, or nil
+	saved     string     // what a snapshot of it, and of its kernel, goes by
 }
 
 // An Image is a preloaded container and the name it goes by in the guest.
@@ -162,7 +167,18 @@ func (l *Lab) prepare(ctx context.Context, s Spec, pinned []Image) (*guest, erro
 	if err != nil {
 		return nil, err
 	}
-	return &guest{e, d.Containers, d.Image, s.Test, agent}, nil
+	return &guest{emulator: e, images: d.Containers, disk: d.Image, test: s.Test, agent: agent}, nil
+}
+
+// machine is the virtual machine that a kernel is tried on, and the open file that
+// its initramfs is in.
+func (g *guest) machine(s Spec, k kernel.Kernel) (qemu.Machine, *os.File, error) {
+	f, initrd, err := g.memoryInitramfs(k)
+	m := g.emulator.Machine
+	m.Kernel, m.Initrd, m.Cmdline = k.Image, initrd, cmdline(s.Machine.Cmdline)
+	m.Disks = []qemu.Disk{{Path: g.disk.Path}}
+	m.Clock = g.test.Epoch
+	return m, f, err
 }
 
 // initramfs writes the archive that boots the guest: the agent as /init, the
@@ -175,6 +191,9 @@ func (g *guest) initramfs(w io.Writer, k kernel.Kernel) error {
 	files := []disk.File{
 		{Path: "init", Mode: 0o755, Source: g.agent},
 		{Path: "lab/spec.json", Mode: 0o644, Data: spec},
+	}
+	if g.hold {
+		files = append(files, disk.File{Path: probe.HoldPath[1:], Mode: 0o644})
 	}
 	var list strings.Builder
 	for _, m := range k.Modules {

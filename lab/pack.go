@@ -374,7 +374,7 @@ func (p *pack) run(role, commit string) (Trial, error) {
 	want := map[string]Mark{bundle.RoleGood: Good, bundle.RoleBad: Bad}[role]
 	for _, t := range p.found.Tested {
 		// The last run, and of a test that fails at times the last that shows it.
-		if t.Commit.Hash == commit && t.Dir != "" && (t.Mark == want || tested.Mark != want) {
+		if t.Commit.Hash == commit && t.Dir != "" && (t.Mark == want || tested.Mark != want) && (!t.Restored || tested.Mark != want) {
 			tested = t
 		}
 	}

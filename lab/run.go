@@ -250,21 +250,23 @@ func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
 	if err := checkConfig(t); err != nil || t.End == EndBoot {
 		return err
 	}
-	f, initrd, err := g.memoryInitramfs(t.Kernel)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	t.QEMU = g.emulator.version
-	m, accel := g.emulator.Machine, g.emulator.accel
-	m.Kernel, m.Initrd, m.Cmdline = t.Kernel.Image, initrd, cmdline(s.Machine.Cmdline)
-	m.Disks = []qemu.Disk{{Path: g.disk.Path}}
-	m.Clock = g.test.Epoch
 	l.Progress.Show("booting %s", t.Kernel.Release)
 	defer l.Progress.Show("")
 	before := *t
 	defer checkModules(s.Kernel.Modules, t)
 	defer l.checkCrash(t)
+	if g.snapshots != nil {
+		if done, err := g.snapshots.run(ctx, l, s, g, t); done || err != nil {
+			return err
+		}
+	}
+	m, f, err := g.machine(s, t.Kernel)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	accel := g.emulator.accel
 	if err := boot(ctx, m, s.Machine.BootTimeout, s.Test.Timeout, t); err != nil || accel.Name != "kvm" || accel.Proof == qemu.ProofLinux {
 		return err
 	}

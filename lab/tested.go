@@ -49,6 +49,8 @@ type Tested struct {
 	// OnTop is what became of the picks and patches at this commit.
 	OnTop  []kernel.Addition `json:"on_top,omitempty"`
 	Cached bool              `json:"cached"`
+	// Restored: it did not boot, but went on from a snapshot of an earlier boot.
+	Restored bool `json:"restored,omitempty"`
 	// Prepared names the commit during whose test this one's kernel was built,
 	// or had begun to be: it came from the cache for that reason only.
 	Prepared string        `json:"prepared,omitempty"`
@@ -104,14 +106,14 @@ func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left
 	} else {
 		if t.End == EndBuilt && b.spec.needsGuest() {
 			b.lookAhead(ctx, r)
-			err := b.try(ctx, b.spec, g, &t)
+			err := b.try(ctx, b.spec, b.repeated(g, r), &t)
 			b.ahead.settle()
 			if err != nil {
 				return Tested{}, err
 			}
 		}
 		r.Verdict, r.End, r.Exit = b.judge(t), t.End, exitOf(t)
-		r.Build, r.Boot, r.Test = t.Build, t.Boot, t.Test
+		r.Build, r.Boot, r.Test, r.Restored = t.Build, t.Boot, t.Test, t.Restored
 		if r.Dir, err = b.save(t, c); err != nil {
 			return Tested{}, err
 		}
@@ -214,5 +216,9 @@ func (b *bisection) took(t Tested) string {
 	if t.Boot == 0 {
 		return built
 	}
-	return fmt.Sprintf("%s, booted in %s, tested in %s", built, seconds(t.Boot), seconds(t.Test))
+	booted := "booted in "
+	if t.Restored {
+		booted = "restored in "
+	}
+	return fmt.Sprintf("%s, %s%s, tested in %s", built, booted, seconds(t.Boot), seconds(t.Test))
 }

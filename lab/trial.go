@@ -43,6 +43,10 @@ type Trial struct {
 	Args    []string `json:"args,omitempty"`    // QEMU's argv
 	Cmdline string   `json:"cmdline,omitempty"` // the kernel's
 
+	// Restored: the kernel did not boot for this trial, but went on from a snapshot
+	// of an earlier boot, whose console is the beginning of Console.
+	Restored bool `json:"restored,omitempty"`
+
 	Cached bool          `json:"cached"` // the kernel came from the cache
 	Build  time.Duration `json:"build_ns"`
 	Boot   time.Duration `json:"boot_ns"` // from QEMU's start to the agent's hello

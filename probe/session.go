@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 // A Session is a guest whose agent has said hello.
 type Session struct {
 	Hello wire.Hello // what the agent said of itself and of its kernel
+	Port  int        // which of the machine's ports it said it on
 	port  io.ReadWriteCloser
 	r     *wire.Reader
 }
@@ -35,6 +37,8 @@ func Accept(ctx context.Context, ports []io.ReadWriteCloser) (*Session, error) {
 			s, err := readHello(p)
 			if err != nil {
 				err = fmt.Errorf("port %d: %w", i, err)
+			} else {
+				s.Port = i
 			}
 			greetings <- greeting{s, err}
 			if err != nil {
@@ -132,6 +136,24 @@ func (s *Session) Run(ctx context.Context) (Result, error) {
 func (s *Session) acknowledge() {
 	go func() { _ = wire.NewWriter(s.port).Write(wire.Frame{Type: wire.TypeAck}) }()
 }
+
+// Wake has a held guest go on, with as much entropy as its kernel can use, at the
+// time that it is to be; Accept then hears it say hello again. A guest that does
+// not read is no error here: it will not say hello.
+func Wake(port io.Writer, at time.Time) error {
+	w := wire.Wake{Entropy: make([]byte, entropy), Time: at}
+	_, _ = rand.Read(w.Entropy) // never fails
+	f, err := wire.JSON(wire.TypeWake, w)
+	if err != nil {
+		return err
+	}
+	go func() { _ = wire.NewWriter(port).Write(f) }()
+	return nil
+}
+
+// entropy is the size, in bytes, of the input pool of kernels before Linux 5.18
+// (drivers/char/random.c); later ones are sated with 32.
+const entropy = 512
 
 // Bounds on what a guest can make the host keep, besides its output.
 const (

@@ -226,3 +226,25 @@ func TestAcceptCanceled(t *testing.T) {
 		t.Errorf("error %v, want the cause", err)
 	}
 }
+
+// TestWake: a held guest is heard twice, on the port that it is woken on.
+func TestWake(t *testing.T) {
+	hosts, guests := ports(t, 2)
+	at := time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
+	go guests[1].say(wire.TypeHello, wire.Hello{Held: true})
+	s, err := Accept(t.Context(), hosts)
+	if err != nil || !s.Hello.Held || s.Port != 1 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if err := Wake(hosts[s.Port], at); err != nil {
+		t.Fatal(err)
+	}
+	f, err := wire.NewReader(guests[1]).Read()
+	var w wire.Wake
+	if err != nil || f.Type != wire.TypeWake || f.Decode(&w) != nil {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	if !w.Time.Equal(at) || len(w.Entropy) != entropy || bytes.Equal(w.Entropy, make([]byte, entropy)) {
+		t.Errorf("%+v", w)
+	}
+}

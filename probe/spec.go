@@ -25,6 +25,7 @@ import (
 const (
 	SpecPath    = "/lab/spec.json" // the JSON of a Spec
 	ModulesPath = "/lab/modules"   // paths of kernel modules in the initramfs, one a line, in load order
+	HoldPath    = "/lab/hold"      // where this is, the agent says hello and waits for [Wake] before it touches the disk
 )
 
 // Port is the name of the virtio-serial port the agent speaks on.

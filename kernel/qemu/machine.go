@@ -38,6 +38,10 @@ type Machine struct {
 	// such a guest needs.
 	Confined bool
 
+	// Snapshots has VM.Save and Restore work: QEMU gets a socket to be told.
+	Snapshots bool
+	incoming  bool // wait for a snapshot
+
 	// Console receives ttyS0's output from its first byte, from one goroutine.
 	// It should not block for long: an 8250 driver gives up waiting after
 	// 10 ms per byte and then loses output. nil discards.
@@ -90,7 +94,8 @@ const (
 
 // Args renders the command line, without the program's name. It is pure:
 // equal machines give equal arguments. File descriptor 3 is the console's
-// socket, 4 the second serial port's, and 5 and up those of Ports.
+// socket, 4 the second serial port's, 5 and up those of Ports, and the next that
+// of Snapshots.
 func (m Machine) Args() []string {
 	a := []string{
 		"-nodefaults", "-no-user-config",
@@ -133,6 +138,12 @@ func (m Machine) Args() []string {
 			"-device", fmt.Sprintf("virtserialport,nr=%d,chardev=port%d,name=%s", i+1, i, escape(name)),
 		)
 	}
+	if m.Snapshots {
+		a = append(a, "-chardev", fmt.Sprintf("socket,id=control,fd=%d", fdPorts+len(m.Ports)), "-mon", "chardev=control,mode=control")
+	}
+	if m.incoming {
+		a = append(a, "-incoming", "defer")
+	}
 	return a
 }
 
@@ -149,6 +160,8 @@ func (m Machine) check() error {
 		return fmt.Errorf("check machine: %d CPUs is not between 1 and %d", m.CPUs, maxCPUs)
 	case len(m.Disks) > maxDisks:
 		return fmt.Errorf("check machine: %d disks, at most %d", len(m.Disks), maxDisks)
+	case m.Snapshots && m.Confined:
+		return fmt.Errorf("check machine: a confined machine has no snapshots")
 	case len(m.Ports) > maxPorts:
 		return fmt.Errorf("check machine: %d ports, at most %d", len(m.Ports), maxPorts)
 	case !m.Clock.IsZero() && (m.Clock.UTC().Year() < 1970 || m.Clock.UTC().Year() > 2099):

@@ -18,12 +18,17 @@ import (
 
 // VM is a running guest.
 type VM struct {
-	pid    int
-	ports  []io.ReadWriteCloser
-	cancel context.CancelCauseFunc
-	done   chan struct{}
-	err    error         // valid once done is closed
-	cpu    time.Duration // what QEMU took; valid once done is closed
+	pid   int
+	ports []io.ReadWriteCloser
+	// What Save needs to know: the control socket, nil without one; the arguments;
+	// and the guest's memory, in bytes.
+	control *os.File
+	args    []string
+	memory  int64
+	cancel  context.CancelCauseFunc
+	done    chan struct{}
+	err     error         // valid once done is closed
+	cpu     time.Duration // what QEMU took; valid once done is closed
 }
 
 // errKilled is the cause of a Kill.
@@ -58,6 +63,9 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 	}
 
 	n := fdPorts - fdConsole + len(m.Ports)
+	if m.Snapshots {
+		n++
+	}
 	ours, theirs := make([]*os.File, 0, n), make([]*os.File, 0, n)
 	closeAll := func(files []*os.File) {
 		for _, f := range files {
@@ -94,7 +102,7 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 		theirs = append(theirs, opened...)
 	}
 
-	vm := &VM{cancel: cancel, done: make(chan struct{})}
+	vm := &VM{cancel: cancel, done: make(chan struct{}), args: m.saved(), memory: int64(orInt(m.Memory, defaultMemory)) << 20}
 	exited := make(chan struct{})
 	started := make(chan error)
 	var waitErr error
@@ -120,6 +128,9 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 	}
 
 	vm.pid = cmd.Process.Pid
+	if m.Snapshots {
+		vm.control, ours = ours[len(ours)-1], ours[:len(ours)-1]
+	}
 	var drained sync.WaitGroup
 	console := m.Console
 	if console == nil {
@@ -137,6 +148,9 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 		vm.err = exitError(ctx, waitErr, stderr.String())
 		if s := cmd.ProcessState; s != nil {
 			vm.cpu = s.UserTime() + s.SystemTime()
+		}
+		if vm.control != nil {
+			vm.control.Close()
 		}
 		cancel(nil)
 		close(vm.done)

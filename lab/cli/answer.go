@@ -45,6 +45,9 @@ func answer(b lab.Bisection) string {
 	if sure := b.Sure(); sure != "" {
 		fmt.Fprintln(&s, sure)
 	}
+	if restored := b.FromSnapshots(); restored != "" {
+		fmt.Fprintln(&s, restored)
+	}
 	booted, inferred, audited, said, hand := 0, 0, 0, 0, 0
 	for _, t := range b.Tested {
 		if t.ByHand {

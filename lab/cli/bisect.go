@@ -114,6 +114,7 @@ EXAMPLES
 			&cli.Float64Flag{Name: "confidence", Usage: "repeat runs of a test that fails at times until the answer has the `PROBABILITY`", Value: .95, Category: catVerdict},
 			&cli.IntFlag{Name: "max-runs", Usage: "run no kernel more than `N` times", DefaultText: "100, and the bad end 20 times until it fails", Category: catVerdict},
 			&cli.BoolFlag{Name: "steady", Usage: "the test is never wrong: one run of a kernel decides", Category: catVerdict},
+			&cli.BoolFlag{Name: "snapshots", Usage: "most repeated runs of a kernel go on from a snapshot of a boot: sooner done, but not for a test that fails by what the boot has settled", Category: catVerdict},
 			&cli.StringFlag{Name: "replay", Usage: "begin with the ends and the verdicts of `FILE`, which git bisect log printed; --good and --bad win", Category: catKernel},
 			&cli.BoolFlag{Name: "prompt", Usage: "ask on the terminal for each verdict", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
@@ -143,11 +144,14 @@ EXAMPLES
 				Spec: s, Kernels: c.StringSlice("kernels"),
 				Images: c.StringSlice("images"), Layers: c.String("layers"),
 				Dir: c.String("dir"), Audit: c.Int("audit"),
-				Confidence: c.Float64("confidence"), MaxRuns: c.Int("max-runs"), Steady: c.Bool("steady"),
+				Confidence: c.Float64("confidence"), MaxRuns: c.Int("max-runs"), Steady: c.Bool("steady"), Snapshots: c.Bool("snapshots"),
 			}
 			setSettings(c, &o)
 			if o.Confidence < .5 || o.Confidence > .9999 {
 				return usagef("--confidence %v is not between 0.5 and 0.9999", o.Confidence)
+			}
+			if o.Snapshots && (o.Steady || o.Spec.Symptom.Kind == lab.SymptomBoot || o.Spec.Symptom.Kind == lab.SymptomBuild) {
+				return usagef("--snapshots does not go with --steady and --symptom build, where no run is repeated, and with --symptom boot: it is the boot that is tested")
 			}
 			if o.MaxRuns < 0 {
 				return usagef("--max-runs %d: there cannot be fewer than none", o.MaxRuns)

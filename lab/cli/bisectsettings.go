@@ -80,6 +80,7 @@ var notOfSettings = []struct{ name, why string }{
 	{"audit", "no verdict is inferred there"},
 	{"confidence", "each setting is tested once, and the answer both ways"},
 	{"max-runs", "each setting is tested once, and the answer both ways"},
+	{"snapshots", "each setting is tested once, and the answer both ways"},
 	{"steady", "each setting is tested once, and the answer both ways"},
 	{"bundle", "a bundle holds one setting, and two kernels"},
 }

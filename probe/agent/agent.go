@@ -111,7 +111,8 @@ func (a *agent) run() (wire.Done, error) {
 			a.say("note: this kernel has no %s", m)
 		}
 	} else {
-		channelErr = a.connect(spec.MaxOutput)
+		_, holdErr := os.Stat(probe.HoldPath)
+		channelErr = a.connect(spec.MaxOutput, holdErr == nil)
 	}
 	for _, n := range notes {
 		a.note("%s", n) // the reason, maybe, for having no channel
@@ -150,8 +151,9 @@ func readSpec() (probe.Spec, error) {
 }
 
 // connect opens the channel and says hello on it. With lab.echo the host may be
-// a bare QEMU with nobody at the other end, and the console is enough.
-func (a *agent) connect(maxOutput int64) error {
+// a bare QEMU with nobody at the other end, and the console is enough. With hold
+// it waits to be woken, and then says hello anew.
+func (a *agent) connect(maxOutput int64, hold bool) error {
 	c, err := openChannel()
 	if err != nil {
 		if a.echo {
@@ -160,13 +162,27 @@ func (a *agent) connect(maxOutput int64) error {
 		}
 		return fmt.Errorf("open a channel to the host: %w", err)
 	}
-	hello, err := wire.JSON(wire.TypeHello, wire.Hello{
+	hello := wire.Hello{
 		Agent:     version(),
 		Release:   release(),
 		Cmdline:   a.cmdline,
 		Missing:   missing(),
 		MaxOutput: maxOutput,
-	})
+		Held:      hold,
+	}
+	if err := a.greet(c, hello); err != nil || !hold || a.channel == nil {
+		return err
+	}
+	if err := awaitWake(c); err != nil {
+		return err
+	}
+	hello.Held = false
+	return a.greet(c, hello)
+}
+
+// greet says hello, and with it begins the stream of frames.
+func (a *agent) greet(c *channel, h wire.Hello) error {
+	hello, err := wire.JSON(wire.TypeHello, h)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,10 @@
 // stdout, stderr and syslog, and done, which is the last. The host answers done
 // with one ack, so that the guest knows that everything arrived before it
 // powers off. A stream without done is the account of a guest that died.
+//
+// A guest that is to be saved says hello with Held set, and nothing more until
+// the host wakes it. Then, maybe as one of several copies, it begins anew, with a
+// stream of its own.
 package wire
 
 import (
@@ -37,7 +41,7 @@ const magic = "\xf5LAB"
 // A Type says what a frame's payload is.
 type Type uint8
 
-// The types of frames. All but Ack go from the guest to the host.
+// The types of frames. All but Ack and Wake go from the guest to the host.
 const (
 	TypeHello   Type = 1 // JSON of a Hello: the agent runs, the boot is over
 	TypeStarted Type = 2 // JSON of a Container: its command has been exec'd
@@ -47,6 +51,7 @@ const (
 	TypeNote    Type = 6 // text: something about the guest that a reader of the result should know
 	TypeDone    Type = 7 // JSON of a Done: the test is over, nothing follows
 	TypeAck     Type = 8 // empty, host to guest: Done has arrived
+	TypeWake    Type = 9 // JSON of a Wake, host to guest: a held guest goes on
 )
 
 // String is the type's name in errors.
@@ -68,11 +73,13 @@ func (t Type) String() string {
 		return "done"
 	case TypeAck:
 		return "ack"
+	case TypeWake:
+		return "wake"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
-func (t Type) valid() bool { return t >= TypeHello && t <= TypeAck }
+func (t Type) valid() bool { return t >= TypeHello && t <= TypeWake }
 
 // A Frame is one message.
 type Frame struct {
@@ -87,6 +94,7 @@ type Hello struct {
 	Cmdline   string   `json:"cmdline"`           // /proc/cmdline
 	Missing   []string `json:"missing,omitempty"` // what the kernel lacks of what a container has elsewhere
 	MaxOutput int64    `json:"max_output"`        // bytes of stdout and of stderr that will be sent at most
+	Held      bool     `json:"held,omitempty"`    // the guest waits to be woken
 }
 
 // A Container is what the test's container was given.
@@ -112,6 +120,13 @@ type Done struct {
 	Duration  time.Duration `json:"duration_ns"`      // from exec to exit, in nanoseconds by the guest's monotonic clock
 }
 
+// Wake is the payload that has a held guest go on. What was random and what time
+// it was when the guest was saved, all of its copies have in common.
+type Wake struct {
+	Entropy []byte    `json:"entropy"` // random bytes for the kernel
+	Time    time.Time `json:"time"`    // what the guest's clock is set to
+}
+
 // JSON makes a frame of type t whose payload is v as JSON.
 func JSON(t Type, v any) (Frame, error) {
 	data, err := json.Marshal(v)
@@ -121,7 +136,7 @@ func JSON(t Type, v any) (Frame, error) {
 	return Frame{Type: t, Payload: data}, nil
 }
 
-// Decode reads the frame's JSON payload into v, a *Hello, a *Container or a *Done. Fields it
+// Decode reads the frame's JSON payload into v, as a *Hello. Fields it
 // does not know are ignored.
 func (f Frame) Decode(v any) error {
 	if err := json.Unmarshal(f.Payload, v); err != nil {

@@ -142,7 +142,8 @@ func echo() error {
 	t := (*syscall.Termios)(unsafe.Pointer(&termios))
 	t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
 	syscall.Syscall(syscall.SYS_IOCTL, s.Fd(), syscall.TCSETS, uintptr(unsafe.Pointer(&termios)))
-	for name, f := range map[string]*os.File{"lab": p, "ttyS1": s} {
+	for i, f := range []*os.File{p, s} {
+		name := []string{"lab", "ttyS1"}[i]
 		fmt.Fprintf(f, "%s ready\n", name)
 		line, err := bufio.NewReader(f).ReadString('\n')
 		if err != nil {
