@@ -129,7 +129,8 @@ func (c configs) resolve(ctx context.Context, s *setup, has func(int) bool) (res
 	}
 	var became resolved
 	for _, change := range kconfig.Drift(asked, is) {
-		if c.tree.CanChoose(change.Symbol) {
+		_, known := c.good[change.Symbol]
+		if c.tree.CanChoose(change.Symbol) && (known || change.Is != "") { // a number of what is off is none
 			became.along = append(became.along, change)
 		}
 	}

@@ -104,6 +104,9 @@ func (p *pack) gather(ctx context.Context, o BisectOptions) error {
 	if err := p.from.chooseToolchain(ctx, p.found.Good, p.found.Bad); err != nil {
 		return err
 	}
+	if sets := p.from.settings; sets != nil {
+		p.from.tree = sets.kernel.tree // after the toolchain was chosen, which each kernel does here
+	}
 	g, err := p.prepare(ctx, s, p.found.Images)
 	if err != nil {
 		return err
@@ -139,7 +142,7 @@ func (p *pack) gather(ctx context.Context, o BisectOptions) error {
 		p.manifest.Disk.Member = memberDisk
 		p.files = append(p.files, bundle.File{Name: memberDisk, Source: g.disk.Path, Gzip: true})
 	}
-	if p.from.pool != nil {
+	if p.from.pool != nil || p.from.settings != nil {
 		return p.tell(nil)
 	}
 	if p.has.Source {
@@ -196,6 +199,9 @@ func (p *pack) describe(ctx context.Context, s Spec, g *guest) error {
 	}
 	c := p.found.Culprit
 	m.Culprit = &bundle.Culprit{Commit: c.Hash, Title: c.Title, Author: c.Author, Date: c.Date, Patch: memberPatch}
+	if f := p.found.Flip; f != nil {
+		m.Culprit = &bundle.Culprit{Commit: p.bad.Kernel.Commit, Title: c.Title, Options: f.lines()}
+	}
 	if bad := p.found.FirstBad(); bad != nil {
 		m.Culprit = &bundle.Culprit{Package: bad.inBundle(), Title: c.Title}
 	}
@@ -203,13 +209,30 @@ func (p *pack) describe(ctx context.Context, s Spec, g *guest) error {
 	return nil
 }
 
+// trial gets a kernel as it was tested.
+func (p *pack) trial(ctx context.Context, c kernel.Commit) (Trial, error) {
+	sets := p.from.settings
+	if sets == nil {
+		return p.from.trial(ctx, c)
+	}
+	for _, t := range p.found.Tested {
+		if t.Commit.Hash == c.Hash {
+			return sets.try(ctx, sets.set(t.Set))
+		}
+	}
+	return Trial{}, fmt.Errorf("no test of %s is on record", c.Title)
+}
+
 // kernel adds the kernel that a trial was made with, and how it was built.
 func (p *pack) kernel(ctx context.Context, g *guest, role string, c kernel.Commit, tried Trial) error {
-	t, err := p.from.trial(ctx, c)
+	t, err := p.trial(ctx, c)
 	if err != nil {
 		return err
 	}
 	k := bundle.Kernel{Role: role, Commit: c.Hash, Title: c.Title, Release: t.Kernel.Release, Compiler: t.Kernel.Compiler, Toolchain: bundledToolchain(t.Kernel.Toolchain)}
+	if p.from.settings != nil {
+		k.Commit = t.Kernel.Commit
+	}
 	if made := p.found.kernel(c.Hash); made != nil {
 		k.Commit, k.Package = "", made.inBundle()
 	}

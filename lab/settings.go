@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -67,6 +68,15 @@ type Flip struct {
 	// Without that of the bad setting without it: of an answer bad and good.
 	With    *Tested `json:"with,omitempty"`
 	Without *Tested `json:"without,omitempty"`
+}
+
+// lines are those of a .config with which it is bad.
+func (f Flip) lines() []string {
+	var lines []string
+	for _, d := range f.Minimal {
+		lines = append(lines, cmp.Or(d.Bad, "# CONFIG_"+d.Name+" is not set"))
+	}
+	return lines
 }
 
 // A setup is what a trial with a set of differences is given.

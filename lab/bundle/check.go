@@ -388,6 +388,9 @@ func (m *Manifest) texts() []text {
 	}
 	if m.Culprit != nil {
 		t = append(t, text{"culprit.title", &m.Culprit.Title}, text{"culprit.author", &m.Culprit.Author})
+		for i := range m.Culprit.Options {
+			t = append(t, text{fmt.Sprintf("culprit.options[%d]", i), &m.Culprit.Options[i]})
+		}
 		if p := m.Culprit.Package; p != nil {
 			t = append(t, text{"culprit.package.name", &p.Name}, text{"culprit.package.version", &p.Version})
 		}

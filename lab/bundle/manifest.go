@@ -190,7 +190,7 @@ type Run struct {
 	Dir     string `json:"dir"`  // the folder of its members: runs/good-1
 }
 
-// Culprit is the first bad commit, or the first bad one of ready-made kernels:
+// Culprit is the first bad commit; or the config options that make it bad; or the first bad one of ready-made kernels:
 // then Package is set, and of the rest only Title.
 type Culprit struct {
 	Commit  string    `json:"commit"`
@@ -199,6 +199,9 @@ type Culprit struct {
 	Author  string    `json:"author"`
 	Date    time.Time `json:"date"`
 	Patch   string    `json:"patch"` // member
+	// Options are lines of a .config, with which Commit is bad and without which it
+	// is good, where configurations were bisected.
+	Options []string `json:"options,omitempty"`
 }
 
 // Host is the machine that made the bundle. Nothing in it names a person, a

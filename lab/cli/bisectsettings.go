@@ -82,7 +82,6 @@ var notOfSettings = []struct{ name, why string }{
 	{"max-runs", "each setting is tested once, and the answer both ways"},
 	{"snapshots", "each setting is tested once, and the answer both ways"},
 	{"steady", "each setting is tested once, and the answer both ways"},
-	{"bundle", "a bundle holds one setting, and two kernels"},
 }
 
 // checkSettings is checkCandidates where settings are bisected.
@@ -98,6 +97,17 @@ func checkSettings(c *cli.Context, o *lab.BisectOptions) error {
 		}
 	}
 	config := o.Settings.Config
+	for _, name := range []string{"bundle", "with-source", "with-vmlinux"} {
+		switch {
+		case !c.IsSet(name):
+		case config == nil || o.Settings.Cmdline != nil || o.Settings.Caps != nil:
+			return usagef("--%s goes with --config-bad alone: a bundle holds two kernels, and one setting of all else", name)
+		case o.Spec.Symptom.Kind == lab.SymptomBuild:
+			return usagef("--%s: a kernel that does not build leaves nothing to boot again; its log stays in --dir", name)
+		case name != "bundle":
+			return usagef("--%s goes with commits", name)
+		}
+	}
 	if k := o.Spec.Symptom.Kind; k == lab.SymptomAsk || k == lab.SymptomBuild && config == nil {
 		return usagef("--symptom %s goes with --repo alone: here the kernel stays, and is booted", k)
 	}

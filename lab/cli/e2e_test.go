@@ -127,6 +127,7 @@ func TestDemo(t *testing.T) {
 	t.Run("bundle", func(t *testing.T) { testBundle(t, home, cold) })
 	t.Run("kill", func(t *testing.T) { testKill(t, home, cold) })
 	t.Run("ends", func(t *testing.T) { testEnds(t, home, cold) })
+	t.Run("config", func(t *testing.T) { testConfig(t, home, cold) })
 	t.Run("git bisect run", func(t *testing.T) { testGitBisectRun(t, home, cold) })
 }
 

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -58,4 +60,34 @@ func TestBisectCmdline(t *testing.T) {
 	if !strings.Contains(stdout, "the verdict flips with: cmdline lab.a=1->lab.a=2 +lab.c\n") {
 		t.Errorf("the status is %s", stdout)
 	}
+}
+
+// testConfig looks for the config option, of five, that breaks a test, beginning
+// with the demo's kernel.
+func testConfig(t *testing.T, home string, d demoResult) {
+	bad := filepath.Join(t.TempDir(), "bad.config")
+	symbols := "CONFIG_CRC4=y\nCONFIG_CRC7=y\nCONFIG_CRC8=y\nCONFIG_MISC_FILESYSTEMS=y\nCONFIG_ROMFS_FS=y\n"
+	if err := os.WriteFile(bad, []byte(symbols), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr := runLab(t, home, ExitGood, "bisect", "--repo", demoRepo(home), "--commit", d.Bisection.Good[0].Hash,
+		"--config", "tiny", "--config-bad", bad, "--memory", "512", "--image", "rootfs:"+busyboxRoot(t), "--bundle", "config.tar", "--json", "--",
+		"sh", "-c", "! grep -qw romfs /proc/filesystems")
+	var b lab.Bisection
+	if err := json.Unmarshal([]byte(stdout), &b); err != nil {
+		t.Fatalf("%v in %s", err, stdout)
+	}
+	if b.Flip == nil || b.Culprit == nil || b.Culprit.Title != "config +CONFIG_MISC_FILESYSTEMS=y +CONFIG_ROMFS_FS=y" {
+		t.Fatalf("found %+v, %s", b.Flip, b.Unclear)
+	}
+	if n := b.Flip.Needed; len(n) != 1 || n[0].Name != "MISC_FILESYSTEMS" || n[0].Title != "Miscellaneous filesystems" {
+		t.Errorf("needed is %+v", n)
+	}
+	if n := built(b); n > 7 {
+		t.Errorf("%d kernels were built for 5 options", n)
+	}
+	if stdout, _ := runLab(t, home, ExitGood, "reproduce", "config.tar"); !strings.HasSuffix(stdout, "\nsame\n") {
+		t.Errorf("reproduce says %s", stdout)
+	}
+	t.Logf("%d tests, %d built, %s\n%s", len(b.Tested), built(b), b.Elapsed, stderr)
 }

@@ -52,6 +52,8 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 	p("")
 	if bad.Package != nil {
 		packages(&b, m, e)
+	} else if m.Culprit != nil && len(m.Culprit.Options) > 0 {
+		options(&b, m, e)
 	} else {
 		p("Since commit %s (%q) a container test fails:", abbreviate(bad.Commit), bad.Title)
 		p("%s. With its parent %s it is %s: %s.", badRun.Reason, abbreviate(good.Commit), goodRun.Verdict, goodRun.Reason)
@@ -121,7 +123,7 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 		indent(&b, []byte(e.Log), 200)
 		p("")
 	}
-	if m.Culprit != nil && m.Culprit.Package == nil {
+	if c := m.Culprit; c != nil && c.Package == nil && len(c.Options) == 0 {
 		p("PROPOSED TRAILERS")
 		p("  Fixes: %s (%q)", abbreviate(m.Culprit.Commit), m.Culprit.Title)
 		p("  Reported-by: your name <your address>")
@@ -157,6 +159,18 @@ func onTop(b *bytes.Buffer, m bundle.Manifest) {
 		}
 		fmt.Fprintf(b, "    %s: %s\n", what, where)
 	}
+}
+
+// options tells of two configurations of one commit.
+func options(b *bytes.Buffer, m bundle.Manifest, e Evidence) {
+	goodRun, _ := m.Run(bundle.RoleGood)
+	badRun, _ := m.Run(bundle.RoleBad)
+	fmt.Fprintf(b, "With these options in its configuration a container test fails on %s:\n\n", abbreviate(m.Culprit.Commit))
+	for _, line := range m.Culprit.Options {
+		fmt.Fprintf(b, "  %s\n", line)
+	}
+	fmt.Fprintf(b, "\nWith them it is %s: %s.\nWithout them it is %s: %s.\n", badRun.Verdict, badRun.Reason, goodRun.Verdict, goodRun.Reason)
+	fmt.Fprintf(b, "\nboth of:   %s\nfound in %d tests of %d options that differed\n", m.Culprit.Commit, e.Tests, e.Range)
 }
 
 // packages tells of ready-made kernels, which a commit is yet to be found

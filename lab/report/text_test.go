@@ -88,6 +88,27 @@ func TestTextOnTop(t *testing.T) {
 
 // TestTextOfPackages wants nothing said of commits where ready-made kernels
 // were bisected.
+func TestTextOfOptions(t *testing.T) {
+	m, e := example()
+	m.Kernels[0].Commit = m.Kernels[1].Commit
+	m.Culprit = &bundle.Culprit{Commit: m.Kernels[1].Commit, Title: "config +CONFIG_AUDIT=y", Options: []string{"CONFIG_AUDIT=y", "# CONFIG_NET is not set"}}
+	e.Log, e.Patch = "", nil
+	got := string(Text(m, e))
+	for _, want := range []string{
+		"With these options in its configuration a container test fails on 33faba7fa7f2:\n\n  CONFIG_AUDIT=y\n  # CONFIG_NET is not set\n",
+		"With them it is bad: stderr says: su: System error.\nWithout them it is good: exit status 0.", "found in 9 tests of 24 options",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s\nlacks %q", got, want)
+		}
+	}
+	for _, no := range []string{"Fixes:", "#regzbot", "first bad", "author"} {
+		if strings.Contains(got, no) {
+			t.Errorf("%q is in %s", no, got)
+		}
+	}
+}
+
 func TestTextOfPackages(t *testing.T) {
 	m, e := example()
 	for i, version := range []string{"6.1-1", "6.1-2"} {
