@@ -50,11 +50,12 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 	}
 	p("Subject: [REGRESSION] %s: a container test fails", title)
 	p("")
-	if bad.Package != nil {
+	switch {
+	case bad.Package != nil:
 		packages(&b, m, e)
-	} else if m.Culprit != nil && len(m.Culprit.Options) > 0 {
+	case m.Culprit != nil && len(m.Culprit.Options) > 0:
 		options(&b, m, e)
-	} else {
+	default:
 		p("Since commit %s (%q) a container test fails:", abbreviate(bad.Commit), bad.Title)
 		p("%s. With its parent %s it is %s: %s.", badRun.Reason, abbreviate(good.Commit), goodRun.Verdict, goodRun.Reason)
 		p("")
