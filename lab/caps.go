@@ -11,24 +11,18 @@ import (
 	"lab/probe"
 )
 
-// privileged stands in a list of capabilities for a container that has them all,
-// and what probe.Spec.Privileged gives beside them.
-const privileged = "privileged"
-
 // capsKnob compares two lists of capabilities, as parseCaps reads them. A
-// difference is a capability that one has and the other has not, and what a
-// privileged container has beside all of them: it goes before any of them does,
-// and comes when all are there.
+// difference is a capability that one has and the other has not.
 func capsKnob(e SettingEnds) (knob, error) {
-	good, goodFree, err := parseCaps(e.Good)
+	good, err := parseCaps(e.Good)
 	if err != nil {
 		return knob{}, fmt.Errorf("good capabilities: %w", err)
 	}
-	bad, badFree, err := parseCaps(e.Bad)
+	bad, err := parseCaps(e.Bad)
 	if err != nil {
 		return knob{}, fmt.Errorf("bad capabilities: %w", err)
 	}
-	k := knob{kind: "caps", needs: map[int][]int{}}
+	k := knob{kind: "caps"}
 	at := map[string]int{}
 	for _, name := range slices.Sorted(slices.Values(slices.Concat(good, bad))) {
 		if _, ok := at[name]; ok || slices.Contains(good, name) == slices.Contains(bad, name) {
@@ -41,20 +35,6 @@ func capsKnob(e SettingEnds) (knob, error) {
 		at[name] = len(k.list)
 		k.list = append(k.list, d)
 	}
-	if n := len(k.list); goodFree != badFree {
-		d := Difference{Kind: k.kind, Name: privileged, Bad: privileged}
-		if goodFree {
-			d.Good, d.Bad = privileged, ""
-		}
-		k.list = append(k.list, d)
-		for i := range n {
-			if goodFree {
-				k.needs[i] = []int{n}
-			} else {
-				k.needs[n] = append(k.needs[n], i)
-			}
-		}
-	}
 	k.apply = func(s *setup, has func(int) bool) {
 		changed := func(name string) bool {
 			i, ok := at[name]
@@ -66,10 +46,6 @@ func capsKnob(e SettingEnds) (knob, error) {
 				s.Test.CapAdd = append(s.Test.CapAdd, name)
 			}
 		}
-		s.Test.Privileged = goodFree
-		if goodFree != badFree && has(len(k.list)-1) {
-			s.Test.Privileged = badFree
-		}
 	}
 	return k, nil
 }
@@ -77,9 +53,8 @@ func capsKnob(e SettingEnds) (knob, error) {
 // parseCaps reads a list of capabilities: names, with or without CAP_ and in any
 // case, between commas. In front may stand what it begins with: ALL, none, or
 // docker, which is what a container has when nobody says otherwise; then NAME or
-// +NAME adds one and -NAME drops it. Nothing at all is docker. It tells whether
-// the container is privileged.
-func parseCaps(text string) (names []string, free bool, err error) {
+// +NAME adds one and -NAME drops it. Nothing at all is docker.
+func parseCaps(text string) (names []string, err error) {
 	list := strings.Split(text, ",")
 	if strings.TrimSpace(text) == "" {
 		list = []string{"docker"}
@@ -93,12 +68,11 @@ func parseCaps(text string) (names []string, free bool, err error) {
 			for _, name := range oci.DefaultCapabilities() {
 				c, err := probe.ParseCap(name)
 				if err != nil {
-					return nil, false, err
+					return nil, err
 				}
 				has[c] = true
 			}
-		case "all", privileged:
-			free = strings.EqualFold(word, privileged)
+		case "all":
 			for _, c := range capability.ListKnown() {
 				has[c] = true
 			}
@@ -108,17 +82,17 @@ func parseCaps(text string) (names []string, free bool, err error) {
 		}
 		if start {
 			if i > 0 {
-				return nil, false, fmt.Errorf("%s is what a list can begin with, and stands behind %s", word, list[0])
+				return nil, fmt.Errorf("%s is what a list can begin with, and stands behind %s", word, list[0])
 			}
 			continue
 		}
-		if free {
-			return nil, false, fmt.Errorf("a privileged container has all capabilities: %s changes nothing", word)
+		if strings.EqualFold(word, privileged) {
+			return nil, fmt.Errorf("a privileged container has all capabilities: %s stands alone", privileged)
 		}
 		name, drop := strings.CutPrefix(word, "-")
 		c, err := probe.ParseCap(strings.TrimPrefix(name, "+"))
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		has[c] = !drop
 	}
@@ -127,5 +101,5 @@ func parseCaps(text string) (names []string, free bool, err error) {
 			names = append(names, strings.ToUpper(c.String()))
 		}
 	}
-	return names, free, nil
+	return names, nil
 }

@@ -11,8 +11,6 @@ func TestCapsDifferences(t *testing.T) {
 		{"docker", "docker,-NET_RAW,SYS_ADMIN", "-NET_RAW +SYS_ADMIN"},
 		{"", "docker,cap_net_raw,-cap_mknod", "-MKNOD"},
 		{"none,KILL", "kill,CHOWN", "+CHOWN"},
-		{"ALL,-SYS_ADMIN", "privileged", "+SYS_ADMIN +privileged"},
-		{"privileged", "ALL,-KILL,-CHOWN", "-CHOWN -KILL -privileged"},
 		{"none", "none", ""},
 	} {
 		k, err := capsKnob(SettingEnds{c.good, c.bad})
@@ -28,7 +26,7 @@ func TestCapsDifferences(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ list, want string }{
-		{"wings", `"wings" is unknown`}, {"KILL,docker", "stands behind KILL"}, {"privileged,-KILL", "changes nothing"}, {"KILL,", `"" is unknown`},
+		{"wings", `"wings" is unknown`}, {"KILL,docker", "stands behind KILL"}, {"privileged,-KILL", "privileged stands alone"}, {"KILL,", `"" is unknown`},
 	} {
 		if _, err := capsKnob(SettingEnds{"", c.list}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v", c.list, err)
@@ -55,20 +53,5 @@ func TestCapsOfASet(t *testing.T) {
 		if got := s.commit(c.set).Title; got != c.title {
 			t.Errorf("%v: %s, want %s", c.set, got, c.title)
 		}
-	}
-}
-
-// What a privileged container has beside its capabilities goes first and comes last.
-func TestCapsPrivileged(t *testing.T) {
-	s := asWritten(t, Settings{Caps: &SettingEnds{"privileged", "ALL,-KILL"}})
-	if got := s.with(s.all); got.Test.Privileged || len(s.deltas) != 2 || fmt.Sprint(s.deltas[0].Needs) != "[1]" {
-		t.Errorf("from privileged: %+v, %+v", s.deltas, got.Test)
-	}
-	s = asWritten(t, Settings{Caps: &SettingEnds{"ALL,-KILL", "privileged"}})
-	if got := s.with(s.all); !got.Test.Privileged || len(s.deltas) != 2 || fmt.Sprint(s.deltas[1].Needs) != "[0]" {
-		t.Errorf("to privileged: %+v, %+v", s.deltas, got.Test)
-	}
-	if rest := s.without([]int{0}); len(rest) != 0 {
-		t.Errorf("privileged without a capability: %v", rest)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"lab/kernel"
 	"lab/kernel/kconfig"
+	"lab/kernel/qemu"
 	"lab/lab/search"
 )
 
@@ -23,6 +24,9 @@ type Settings struct {
 	// Caps are the container's capabilities, as parseCaps reads them, in the place
 	// of those that Spec.Test names.
 	Caps *SettingEnds
+	// Container is the rest of what a container has, in the words of
+	// parseContainer, in the place of what Spec.Test says of the same.
+	Container *SettingEnds
 	// Config are kernel configurations: a kernel is built for each set.
 	Config *ConfigEnds
 }
@@ -32,7 +36,7 @@ type SettingEnds struct{ Good, Bad string }
 
 // A Difference is one thing in which the bad setting is not as the good one.
 type Difference struct {
-	Kind  string `json:"kind"` // config, cmdline, caps or hunk
+	Kind  string `json:"kind"` // config, cmdline, caps, container or hunk
 	Name  string `json:"name"`
 	Title string `json:"title,omitempty"` // what Kconfig calls an option
 	Good  string `json:"good,omitempty"`  // as the good setting has it; empty where it does not
@@ -119,12 +123,12 @@ type settings struct {
 	try func(ctx context.Context, set []int) (Trial, error)
 }
 
-// Validate names the first thing that can be seen not to be, before any
-// configuration is resolved.
-func (s Settings) Validate() error {
+// Validate names the first thing that can be seen not to be around a spec, before
+// any configuration is resolved.
+func (s Settings) Validate(spec Spec) error {
 	knobs, err := s.knobs()
 	if err == nil && s.Config == nil {
-		_, err = newSettings(Spec{}, knobs)
+		_, err = newSettings(spec, knobs)
 	}
 	return err
 }
@@ -132,10 +136,14 @@ func (s Settings) Validate() error {
 // knobs are those of the settings that are compared as they are written.
 func (s Settings) knobs() ([]knob, error) {
 	var knobs []knob
+	s, err := s.parted()
+	if err != nil {
+		return nil, err
+	}
 	for _, kind := range []struct {
 		ends *SettingEnds
 		knob func(SettingEnds) (knob, error)
-	}{{s.Cmdline, cmdlineKnob}, {s.Caps, capsKnob}} {
+	}{{s.Cmdline, cmdlineKnob}, {s.Caps, capsKnob}, {s.Container, containerKnob}} {
 		if kind.ends == nil {
 			continue
 		}
@@ -205,8 +213,26 @@ func newSettings(spec Spec, knobs []knob) (*settings, error) {
 		c := s.commit(set)
 		s.add(c.Hash, c.Title)
 	}
+	if s.commits[0].Hash == s.commits[1].Hash {
+		return nil, errors.New("the good and the bad setting come to the same, with what both have in common")
+	}
 	s.commits[0].Title, s.commits[1].Title = "the good setting", "the bad setting"
-	return s, nil
+	return s, s.checkCmdline()
+}
+
+// checkCmdline refuses settings of which some set makes a command line that no
+// kernel takes.
+func (s *settings) checkCmdline() error {
+	var longest []int
+	for i, d := range s.differences {
+		if d.Kind == "cmdline" && len(d.Bad) > len(d.Good) {
+			longest = append(longest, i)
+		}
+	}
+	if n := len(cmdline(s.with(longest).Machine.Cmdline)); n > qemu.MaxCmdline {
+		return fmt.Errorf("with %s more the kernel's command line would have %d bytes, lab's own options among them, and it takes %d", plural(len(longest), "option"), n, qemu.MaxCmdline)
+	}
+	return nil
 }
 
 // with gives the setup of a trial with a set of differences.
@@ -274,7 +300,7 @@ func (s *settings) kernelOf(ctx context.Context, set []int) (Trial, error) {
 
 // around is what a set gives a trial beside its kernel.
 func (m setup) around() []any {
-	return []any{m.Machine.Cmdline, m.Test.CapAdd, m.Test.CapDrop, m.Test.Privileged}
+	return []any{m.Machine.Cmdline, m.Test}
 }
 
 // commit is how the bisect knows a set.
@@ -413,7 +439,8 @@ func (s *settings) ends(_ context.Context, _ BisectOptions, r *Bisection) ([]ker
 }
 
 func (s *settings) identity() []string {
-	return append([]string{"kernel " + s.kernel.name()}, s.ids(s.all)...)
+	// The ends' hashes tell what is in the files that are named.
+	return append([]string{"kernel " + s.kernel.name(), s.commits[0].Hash, s.commits[1].Hash}, s.ids(s.all)...)
 }
 
 // trial gets the one kernel.

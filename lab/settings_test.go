@@ -17,7 +17,7 @@ type fakeSettings struct {
 	t        *testing.T
 	good     string
 	bad      string
-	caps     *SettingEnds
+	needs    map[int][]int // of a difference, by number
 	verdict  func(names []string, run int) Mark
 	dir      string
 	runs     []string // the sets that were tried
@@ -46,8 +46,11 @@ func (f *fakeSettings) bisect() (Bisection, error) {
 	if f.dir == "" {
 		f.dir = f.t.TempDir()
 	}
-	o := BisectOptions{Settings: &Settings{Cmdline: &SettingEnds{f.good, f.bad}, Caps: f.caps}, Spec: Spec{Symptom: Symptom{Kind: SymptomTest}}}
+	o := BisectOptions{Settings: &Settings{Cmdline: &SettingEnds{f.good, f.bad}}, Spec: Spec{Symptom: Symptom{Kind: SymptomTest}}}
 	s := asWritten(f.t, *o.Settings)
+	for i, n := range f.needs {
+		s.deltas[i].Needs = n
+	}
 	b := newBisection(testLab(f.t), o)
 	b.axis, b.settings = s, s
 	var err error
@@ -232,12 +235,12 @@ func TestSettingsUnsure(t *testing.T) {
 
 // What is in the answer because another difference cannot be made without it is told.
 func TestSettingsNeeded(t *testing.T) {
-	f := fakeSettings{t: t, bad: "a b", caps: &SettingEnds{"ALL,-KILL", "privileged"}, verdict: failsWith("+privileged")}
+	f := fakeSettings{t: t, bad: "a b c", needs: map[int][]int{1: {0}}, verdict: failsWith("+b")}
 	b, err := f.bisect()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if minimal(b) != "+KILL +privileged" || fmt.Sprint(b.Flip.Needed) != "[+KILL]" || b.Culprit == nil || b.Culprit.Title != "caps +KILL +privileged" {
+	if minimal(b) != "+a +b" || fmt.Sprint(b.Flip.Needed) != "[+a]" || b.Culprit == nil || b.Culprit.Title != "cmdline +a +b" {
 		t.Errorf("%s, needed %v, %s", minimal(b), b.Flip.Needed, b.Unclear)
 	}
 }

@@ -11,9 +11,12 @@ import (
 )
 
 // settingHelp is what lab bisect's help says of settings.
-const settingHelp = `With --cmdline-good and --cmdline-bad, --caps-good and --caps-bad kernel, image and
-test stay, and what differs between two settings around them is searched: boot options,
-the container's capabilities, or both. The answer is the smallest set of differences
+const settingHelp = `With --cmdline-good and --cmdline-bad, --caps-good and --caps-bad, --container-good and
+--container-bad kernel, image and test stay, and what differs between two settings around
+them is searched: boot options, the container's capabilities, what else a container has,
+or all of it. A privileged container is the sum of its parts: the answer is the capability
+or the filter that it takes. What both containers have is given with --seccomp, --userns
+and so on. The answer is the smallest set of differences
 that flips the verdict, found by delta debugging: halves of them are tried, then
 quarters, alone and left out. A boot option that was added, removed, or that has another
 value or place is one difference; what all have in common is given with --cmdline. At
@@ -37,6 +40,8 @@ func settingFlags() []cli.Flag {
 		&cli.StringFlag{Name: "cmdline-bad", Usage: "with the boot options `ARGS` it is: find which of the differences it takes", DefaultText: "none", Category: catMachine},
 		&cli.StringFlag{Name: "caps-good", Usage: "with the capabilities `LIST` the symptom is not there: names between commas, in front of them ALL, none or docker to begin with, then -NAME drops one; or privileged", DefaultText: "docker", Category: catTest},
 		&cli.StringFlag{Name: "caps-bad", Usage: "with the capabilities `LIST` it is", DefaultText: "docker", Category: catTest},
+		&cli.StringFlag{Name: "container-good", Usage: "in a container with `WORDS` the symptom is not there: between commas seccomp=PROFILE, userns, cgroup=VERSION, devices, unmasked, writable, as lab run's flags, or privileged", Category: catTest},
+		&cli.StringFlag{Name: "container-bad", Usage: "in a container with `WORDS` it is", Category: catTest},
 	}
 }
 
@@ -59,6 +64,9 @@ func setSettings(c *cli.Context, o *lab.BisectOptions) {
 	}
 	if e := ends("caps"); e != nil {
 		o.Settings.Caps = e
+	}
+	if e := ends("container"); e != nil {
+		o.Settings.Container = e
 	}
 }
 
@@ -88,13 +96,16 @@ var notOfSettings = []struct{ name, why string }{
 func checkSettings(c *cli.Context, o *lab.BisectOptions) error {
 	for _, f := range notOfSettings {
 		if c.IsSet(f.name) {
-			return usagef("--%s does not go with two settings (--config-bad, --cmdline-bad, --caps-bad): %s", f.name, f.why)
+			return usagef("--%s does not go with two settings (--config-bad, --cmdline-bad, --caps-bad, --container-bad): %s", f.name, f.why)
 		}
 	}
 	for _, name := range []string{"cap-add", "cap-drop", "privileged"} {
-		if o.Settings.Caps != nil && c.IsSet(name) {
-			return usagef("--%s does not go with --caps-bad: name all capabilities there, as in docker,NET_ADMIN", name)
+		if (o.Settings.Caps != nil || o.Settings.IsPrivileged()) && c.IsSet(name) {
+			return usagef("--%s does not go with --caps-bad or privileged: name all capabilities with --caps-bad, as in docker,NET_ADMIN", name)
 		}
+	}
+	if o.Settings.Container != nil && c.Bool("privileged") {
+		return usagef("--privileged does not go with --container-bad: it is a word there")
 	}
 	config := o.Settings.Config
 	for _, name := range []string{"bundle", "with-source", "with-vmlinux"} {
@@ -117,7 +128,7 @@ func checkSettings(c *cli.Context, o *lab.BisectOptions) error {
 		return usagef("--config-bad goes with --repo DIR [--commit REV]: a kernel is built for each set of options")
 	case len(o.Spec.Kernel.Config) == 0 && (len(config.Good) == 0 || len(config.Bad) == 0):
 		return usagef("of --config-good and --config-bad both are needed, or --config with what they have in common")
-	case o.Spec.Symptom.Kind == lab.SymptomBuild && (o.Settings.Cmdline != nil || o.Settings.Caps != nil):
+	case o.Spec.Symptom.Kind == lab.SymptomBuild && (o.Settings.Cmdline != nil || o.Settings.Caps != nil || o.Settings.Container != nil):
 		return usagef("--symptom build goes with --config-bad alone: nothing is booted")
 	}
 	if len(o.Spec.Images) == 0 && o.Spec.Symptom.Kind != lab.SymptomBuild {
@@ -126,7 +137,7 @@ func checkSettings(c *cli.Context, o *lab.BisectOptions) error {
 	if err := checkKernel(c, o); err != nil {
 		return err
 	}
-	if err := o.Settings.Validate(); err != nil {
+	if err := o.Settings.Validate(o.Spec); err != nil {
 		return usagef("%v", err)
 	}
 	return nil

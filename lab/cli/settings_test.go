@@ -12,6 +12,23 @@ import (
 	"lab/lab/debiantest"
 )
 
+// TestBisectContainer finds which of two settings of a container breaks a test.
+func TestBisectContainer(t *testing.T) {
+	needE2E(t)
+	stdout, _ := runLab(t, t.TempDir(), ExitGood,
+		"bisect", "--container-good", "cgroup=2", "--container-bad", "cgroup=1,seccomp=unconfined", "--userns",
+		"--kernel", debiantest.Kernel(t), "--image", "rootfs:"+busyboxRoot(t), "--",
+		"sh", "-c", "while read name value; do test $name != Seccomp: || exit $((value == 0)); done </proc/self/status",
+	)
+	for _, want := range []string{
+		"the verdict flips with: +seccomp=unconfined\n", "the good setting with it, tested again, is bad: exit status 1", "the bad setting without it is good: exit status 0",
+	} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("lab bisect says %s\nwithout %q", stdout, want)
+		}
+	}
+}
+
 // TestBisectCmdline looks for two boot options, of six differences, that break a
 // test only together.
 func TestBisectCmdline(t *testing.T) {
