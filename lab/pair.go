@@ -143,12 +143,10 @@ func (d *descent) descend(ctx context.Context, onto string, good []string, tip k
 		if side == d.pair.Merge {
 			side = tip.Parents[1]
 		}
-		d.open(one, fmt.Sprintf("of the commits on the side of %s, with %s", short(side), short(onto)))
+		d.undecided(one, fmt.Sprintf("of the commits on the side of %s, with %s", short(side), short(onto)))
 		return nil
 	case one.Culprit.Hash == d.pair.Merge:
-		diff, err := d.tree.MergeDiff(ctx, tip.Parents[0], tip.Parents[1], tip.Hash, maxResolution)
-		d.pair.Resolution = strings.ToValidUTF8(string(diff), "?")
-		return err
+		return d.resolution(ctx, tip)
 	}
 	second := *one.Culprit
 	d.Progress.Say("then the other: its commits with %s", name(second))
@@ -156,12 +154,16 @@ func (d *descent) descend(ctx context.Context, onto string, good []string, tip k
 	if err != nil {
 		return err
 	}
+	if slices.Contains(bases, onto) {
+		d.pair.Unclear = fmt.Sprintf("%s is %s by itself, and has %s in it: it was repaired on its own side", name(second), d.called(Bad), short(onto))
+		return nil
+	}
 	other, err := d.stage(ctx, second.Hash, bases, onto, false)
 	if err != nil {
 		return err
 	}
 	if other.Culprit == nil {
-		d.open(other, fmt.Sprintf("%s is the one on its side; of the commits on the side of %s, with it", name(second), short(onto)))
+		d.undecided(other, fmt.Sprintf("%s is the one on its side; of the commits on the side of %s, with it", name(second), short(onto)))
 		return nil
 	}
 	first := *other.Culprit
@@ -181,8 +183,23 @@ func (d *descent) descend(ctx context.Context, onto string, good []string, tip k
 	return nil
 }
 
-// open records that a search found no commit, and where that was.
-func (d *descent) open(found Bisection, where string) {
+// resolution keeps what a merge has changed of what git makes of its parents.
+func (d *descent) resolution(ctx context.Context, m kernel.Commit) error {
+	own, err := d.made(ctx, m.Parents[1], kernel.BuildOptions{Merge: m.Parents[0]})
+	if err != nil {
+		return err
+	}
+	if own == "" {
+		d.pair.Unclear = "it is the merge itself: how its conflicts, which git cannot resolve, were resolved"
+		return nil
+	}
+	diff, err := d.tree.MergeDiff(ctx, m.Parents[0], m.Parents[1], m.Hash, maxResolution)
+	d.pair.Resolution = strings.ToValidUTF8(string(diff), "?")
+	return err
+}
+
+// undecided records that a search found no commit, and where that was.
+func (d *descent) undecided(found Bisection, where string) {
 	d.pair.Suspects = found.Suspects
 	d.pair.Unclear = where + ": " + found.Unclear
 	for _, t := range found.Tested {
@@ -193,26 +210,27 @@ func (d *descent) open(found Bisection, where string) {
 	}
 }
 
-// checks notes what was seen last of a commit with another one, and of its parents.
+// checks notes what was seen of a commit with another one, and of its parents.
 func (d *descent) checks(found Bisection, of, with kernel.Commit) {
-	for _, hash := range append([]string{of.Hash}, of.Parents...) {
-		t := last(found.Tested, hash)
-		pair := [2]string{hash, with.Hash}
+	for i, hash := range append([]string{of.Hash}, of.Parents...) {
+		t := lastRun(found.Tested, hash, i == 0)
 		twin := func(c Together) bool { return c.Commits == [2]string{with.Hash, hash} }
 		if t != nil && !slices.ContainsFunc(d.pair.Checks, twin) {
-			d.pair.Checks = append(d.pair.Checks, Together{pair, t.Verdict})
+			d.pair.Checks = append(d.pair.Checks, Together{[2]string{hash, with.Hash}, t.Verdict})
 		}
 	}
 }
 
-// last is the last verdict on a commit that could be judged.
-func last(tests []Tested, hash string) *Tested {
-	for i, t := range slices.Backward(tests) {
-		if t.Commit.Hash == hash && t.Mark != Skip {
-			return &tests[i]
+// lastRun is the last test of a commit that could be judged; of a test that fails at
+// times the last that shows what the commit is.
+func lastRun(tests []Tested, hash string, bad bool) *Tested {
+	var found *Tested
+	for i, t := range tests {
+		if t.Commit.Hash == hash && t.Mark != Skip && (found == nil || (t.Mark == Bad) == bad || (found.Mark == Bad) != bad) {
+			found = &tests[i]
 		}
 	}
-	return nil
+	return found
 }
 
 // learn notes what a bisect has found of its answer and of the parents of that.
@@ -221,12 +239,8 @@ func (d *descent) learn(ctx context.Context, found Bisection, on kernel.BuildOpt
 		return nil
 	}
 	for i, hash := range append([]string{found.Culprit.Hash}, found.Culprit.Parents...) {
-		want := Good
-		if i == 0 {
-			want = Bad
-		}
-		t := last(found.Tested, hash)
-		if t == nil || t.Mark != want {
+		t := lastRun(found.Tested, hash, i == 0)
+		if t == nil || (t.Mark == Bad) != (i == 0) {
 			continue
 		}
 		tree, err := d.made(ctx, hash, on)
@@ -279,7 +293,7 @@ func (d *descent) stage(ctx context.Context, onto string, good []string, bad str
 	if err := s.enter(ctx, o, commits); err != nil {
 		return Bisection{}, err
 	}
-	taken, err := d.hand(ctx, s)
+	taken, err := d.handOver(ctx, s)
 	if err != nil {
 		return Bisection{}, err
 	}
@@ -296,9 +310,9 @@ func (d *descent) stage(ctx context.Context, onto string, good []string, bad str
 	return s.result, d.learn(ctx, s.result, s.options)
 }
 
-// hand has a stage know what was found before of its ends, and of the parents of the
+// handOver has a stage know what was found before of its ends, and of the parents of the
 // bad one, of which the last may be the same files as that. It says of which.
-func (d *descent) hand(ctx context.Context, s *bisection) (taken map[string]bool, err error) {
+func (d *descent) handOver(ctx context.Context, s *bisection) (taken map[string]bool, err error) {
 	taken = map[string]bool{}
 	commits := append(slices.Clone(s.result.Good), s.result.Bad)
 	for _, hash := range s.result.Bad.Parents {
