@@ -41,7 +41,7 @@ type BundleChange struct {
 
 const (
 	maxDifferences = 10_000
-	maxCompared    = 16 << 20 // bytes of a member that is looked into; of larger ones the digests tell
+	maxCompared    = 8 << 20 // bytes of a member that is looked into; of larger ones the digests tell
 )
 
 // DiffBundles verifies two bundles and compares them, member by member, and these
@@ -83,7 +83,7 @@ type bundleDiffer struct {
 
 // add notes a difference. Those that are too many are not told, but one is.
 func (d *bundleDiffer) add(f BundleChange) {
-	if f.Was, f.Is = oneLine(f.Was), oneLine(f.Is); len(d.found) < maxDifferences || !f.Measured && len(d.found) == maxDifferences {
+	if f.Field, f.Was, f.Is = oneLine(f.Field), oneLine(f.Was), oneLine(f.Is); len(d.found) < maxDifferences || !f.Measured && len(d.found) == maxDifferences {
 		d.found = append(d.found, f)
 	}
 }
@@ -188,18 +188,25 @@ func (d *bundleDiffer) member(a, b bundle.Member) error {
 		return nil
 	}
 	f := BundleChange{Member: a.Name, Measured: isMeasured(a.Name)}
-	lastingA, lastingB := lasting(as), lasting(bs)
-	switch n, wasLine, isLine := firstOther(lastingA, lastingB); {
-	case as == nil || bs == nil || !isText(as) || !isText(bs):
+	if as == nil || bs == nil || !isText(as) || !isText(bs) {
 		f.Was, f.Is = fmt.Sprintf("%d bytes, sha256:%.12s…", a.Size, a.SHA256), fmt.Sprintf("%d bytes, sha256:%.12s…", b.Size, b.SHA256)
-	case bytes.Equal(lastingA, lastingB):
+		d.add(f)
+		return nil
+	}
+	if ofGuest(a.Name) {
+		as, bs = lasting(as), lasting(bs)
+	}
+	if n, was, is := firstOther(as, bs); n > 0 {
+		f.Field, f.Was, f.Is = fmt.Sprintf("line %d", n), was, is
+	} else {
 		f.Field, f.Measured = "times, addresses and process numbers", true
-	default:
-		f.Field, f.Was, f.Is = fmt.Sprintf("line %d", n), wasLine, isLine
 	}
 	d.add(f)
 	return nil
 }
+
+// ofGuest says whether a member is what a guest printed, with its times.
+func ofGuest(name string) bool { return strings.HasPrefix(name, "runs/") }
 
 // readMember reads a member that is not too large to look into; of others it
 // gives nil.
@@ -310,19 +317,21 @@ func (d *bundleDiffer) json(member, field string, a, b any) {
 		}
 	case []any:
 		if is, ok := b.([]any); ok {
-			ws, bs := byName(was, is)
-			for _, key := range keysOf(ws, bs) {
-				d.json(member, field+"["+key+"]", ws[key], bs[key])
-			}
+			d.arrays(member, field, was, is)
 			return
 		}
 	}
 	if f.Was, f.Is = jsonText(a), jsonText(b); f.Was == f.Is {
 		return
 	}
-	if was, is := lasting([]byte(f.Was)), lasting([]byte(f.Is)); bytes.Equal(was, is) {
-		f.Measured = true // a report of the kernel's, with its times
-	} else if n, wasLine, isLine := firstOther(was, is); n > 1 {
+	was, is := []byte(f.Was), []byte(f.Is)
+	if ofGuest(member) { // a report of the kernel's, say
+		was, is = lasting(was), lasting(is)
+	}
+	switch n, wasLine, isLine := firstOther(was, is); {
+	case n == 0:
+		f.Measured = true
+	case strings.Contains(f.Was, "\n") && strings.Contains(f.Is, "\n"):
 		f.Field, f.Was, f.Is = fmt.Sprintf("%s, line %d", field, n), wasLine, isLine
 	}
 	d.add(f)
@@ -335,23 +344,28 @@ func keysOf(a, b map[string]any) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// byName turns two arrays into maps: by the field that names each of their
-// elements, if there is one, or else by their numbers.
-func byName(a, b []any) (as, bs map[string]any) {
+// arrays compares two arrays: by the field that names each of their elements, if
+// there is one, or else by their numbers.
+func (d *bundleDiffer) arrays(member, field string, a, b []any) {
 	for _, key := range []string{"dir", "name", "role"} {
-		as, bs = named(a, key), named(b, key)
-		if as != nil && bs != nil {
-			return as, bs
+		as, bs := named(a, key), named(b, key)
+		if as == nil || bs == nil {
+			continue
 		}
-	}
-	number := func(list []any) map[string]any {
-		m := map[string]any{}
-		for i, v := range list {
-			m[fmt.Sprintf("%0*d", len(fmt.Sprint(max(len(a), len(b)))), i)] = v
+		for _, name := range keysOf(as, bs) {
+			d.json(member, field+"["+name+"]", as[name], bs[name])
 		}
-		return m
+		return
 	}
-	return number(a), number(b)
+	at := func(list []any, i int) any {
+		if i < len(list) {
+			return list[i]
+		}
+		return nil
+	}
+	for i := range max(len(a), len(b)) {
+		d.json(member, fmt.Sprintf("%s[%d]", field, i), at(a, i), at(b, i))
+	}
 }
 
 // named gives the elements by their field key; nil where one has none, or two

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,14 @@ type BundleSource struct {
 	// Signers are those of whom one has to have signed it; nil is anybody, and
 	// nobody as well.
 	Signers *bundle.Signers
+}
+
+// String is the place without a password.
+func (s BundleSource) String() string {
+	if u, err := url.Parse(s.Place); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return s.Place
 }
 
 // openedBundle is a bundle that was verified, and is in the quarantine.
@@ -54,7 +63,7 @@ func (l *Lab) openBundle(ctx context.Context, s BundleSource, extract bool) (_ *
 	if b.file, err = l.fetchBundle(ctx, s, filepath.Join(dir, "bundle.tar")); err != nil {
 		return nil, err
 	}
-	l.Progress.Show("verifying %s", s.Place)
+	l.Progress.Show("verifying %s", s)
 	defer l.Progress.Show("")
 	if extract {
 		b.Bundle, err = bundle.Open(ctx, b.file, filepath.Join(dir, "members"))
@@ -66,16 +75,16 @@ func (l *Lab) openBundle(ctx context.Context, s BundleSource, extract bool) (_ *
 		who, err = b.SignedBy(s.Signers, time.Now())
 	}
 	if refused := (*bundle.RefusedError)(nil); errors.As(err, &refused) {
-		refused.Bundle = s.Place // not the quarantine's name for it
+		refused.Bundle = s.String() // not the quarantine's name for it
 	}
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case who != "":
-		l.Progress.Say("%s is signed by %s, %s", s.Place, who, b.Signature.Fingerprint)
+		l.Progress.Say("%s is signed by %s, %s", s, who, b.Signature.Fingerprint)
 	case b.Signature != nil:
-		l.Progress.Say("%s is signed by %s (not checked: --verify FILE names those whom you trust)", s.Place, b.Signature.Fingerprint)
+		l.Progress.Say("%s is signed by %s (not checked: --verify FILE names those whom you trust)", s, b.Signature.Fingerprint)
 	}
 	return b, nil
 }
@@ -140,7 +149,7 @@ func (l *Lab) downloadBundle(ctx context.Context, s BundleSource, into string) e
 	if err != nil {
 		return err
 	}
-	m := meter{reference: s.Place}
+	m := meter{reference: s.String()}
 	defer l.live(m.line)()
 	return store.Download(ctx, s.Place, into, bundle.MaxSize, l.pullOptions(s.Registries, &m))
 }

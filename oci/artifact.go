@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -115,7 +116,7 @@ func (w *upload) toRegistry(ctx context.Context) error {
 	l := findLogin(ctx, where.ref.Context())
 	repo, err := w.connect(ctx, where, l, false, transport.PushScope)
 	if err != nil {
-		return explainRegistry(err, where, l)
+		return explainPush(err, where, l)
 	}
 	defer repo.close()
 	pusher, err := remote.NewPusher(remote.WithTransport(repo.client.Transport), remote.WithRetryPredicate(passing))
@@ -131,13 +132,27 @@ func (w *upload) toRegistry(ctx context.Context) error {
 	for _, layer := range layers {
 		g.Go(func() error { return pusher.Upload(gctx, where.ref.Context(), layer) })
 	}
-	if err := g.Wait(); err != nil {
-		return explainRegistry(err, where, l)
+	err = g.Wait()
+	if err == nil {
+		err = pusher.Put(ctx, where.ref, rawManifest(w.manifest))
 	}
-	if err := pusher.Put(ctx, where.ref, rawManifest(w.manifest)); err != nil {
-		return explainRegistry(err, where, l)
+	if err != nil {
+		return explainPush(err, where, l)
 	}
 	return nil
+}
+
+// explainPush is explainRegistry for what one may not write.
+func explainPush(err error, where place, l login) error {
+	var status *transport.Error
+	if !errors.As(err, &status) || status.StatusCode != http.StatusUnauthorized && status.StatusCode != http.StatusForbidden {
+		return explainRegistry(err, where, l)
+	}
+	with := fmt.Sprintf("there are no credentials for it (docker login %s, or podman login, adds them)", where.host())
+	if l.from != "" {
+		with = l.String() + " it was asked"
+	}
+	return fmt.Errorf("%s does not let you write to %s (%d); %s: %w", where, where.ref.Context().RepositoryStr(), status.StatusCode, with, plainError{err})
 }
 
 // rawManifest is a manifest to be put.

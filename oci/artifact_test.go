@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -173,6 +174,25 @@ func TestPushStops(t *testing.T) {
 	}
 	if _, err := newStore(t).PullArtifact(t.Context(), host+"/app:1", testType, PullOptions{}); err == nil || !strings.Contains(err.Error(), "has no such") {
 		t.Errorf("pulled: %v", err)
+	}
+}
+
+func TestPushRefused(t *testing.T) {
+	t.Setenv("DOCKER_AUTH_CONFIG", "{}")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodGet:
+		case http.MethodHead:
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			http.Error(w, `{"errors": [{"code": "DENIED", "message": "no\u001b[2J"}]}`, http.StatusForbidden)
+		}
+	}))
+	defer server.Close()
+	ref := strings.TrimPrefix(server.URL, "http://") + "/team/app:1"
+	_, err := artifactOf(t, "x").Push(t.Context(), ref, PullOptions{})
+	if err == nil || !strings.Contains(err.Error(), "does not let you write to team/app (403); there are no credentials for it") || strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("got %v", err)
 	}
 }
 

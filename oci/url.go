@@ -18,14 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Download fetches the file that an http:// or https:// URL names to path, which
-// must not exist yet, and refuses more than limit bytes. Nothing says what the
+// Download fetches the file that an http:// or https:// URL names to path, on
+// the store's file system, and refuses more than limit bytes. Nothing says what the
 // file is to be: whoever reads it has to find out.
 //
 // A download that breaks off is continued where it stopped, within the call and
 // by the next one, if the server has ranges and a validator (an ETag or a date,
-// RFC 9110, section 8.8) by which it is still the same file. After an error there
-// is nothing at path. Whose plain HTTP is named in the URL is meant.
+// RFC 9110, section 8.8) by which it is still the same file. After an error
+// nothing is at path. An http:// URL asks for plain HTTP to its host.
 func (s *Store) Download(ctx context.Context, address, path string, limit int64, o PullOptions) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -225,11 +225,12 @@ func (d *urlDownload) tooLong(n int64) error {
 
 // keep makes the file the one at path.
 func (d *urlDownload) keep(path string) error {
-	if err := os.Link(d.file.Name(), path); err != nil {
+	if err := os.Rename(d.file.Name(), path); err != nil {
 		return err
 	}
-	d.discard()
-	return nil
+	err := d.file.Close()
+	d.file, d.size = nil, 0
+	return err
 }
 
 // discard removes the file.
