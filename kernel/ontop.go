@@ -16,7 +16,8 @@ import (
 
 // An Addition is a pick or a patch, and what became of it at one commit.
 type Addition struct {
-	Pick   string `json:"pick,omitempty"`   // full hash of the commit that was picked
+	Pick   string `json:"pick,omitempty"`   // full hash of the commit that was picked,
+	Revert bool   `json:"revert,omitempty"` // or taken back
 	Name   string `json:"name"`             // the pick's title, or the patch's file name
 	Digest string `json:"digest,omitempty"` // sha256:… of the patch
 	State  string `json:"state"`
@@ -32,6 +33,9 @@ const (
 
 // String names a pick or a patch, whatever became of it.
 func (a Addition) String() string {
+	if a.Revert {
+		return fmt.Sprintf("revert of %.12s (%q)", a.Pick, a.Name)
+	}
 	if a.Pick != "" {
 		return fmt.Sprintf("pick %.12s (%q)", a.Pick, a.Name)
 	}
@@ -75,6 +79,9 @@ type foundTop struct {
 //   - Else its change is merged as git cherry-pick merges: renames are followed.
 //     When nothing changes, it was there. When there are conflicts and none of
 //     the files that it changes exists in the commit, it is not needed.
+//
+// A reverted pick is merged in the same way, from the commit to its parent, and
+// wherever that changes something.
 //
 // A patch is applied to every commit that does not have its change already.
 //
@@ -134,7 +141,11 @@ func (o BuildOptions) OnTop() []string {
 		lines = append(lines, "merge "+o.Merge)
 	}
 	for _, p := range o.Picks {
-		lines = append(lines, strings.Join(append([]string{"pick", p.Commit.Hash}, p.Since...), " "))
+		verb := "pick"
+		if p.Reverted {
+			verb = "revert"
+		}
+		lines = append(lines, strings.Join(append([]string{verb, p.Commit.Hash}, p.Since...), " "))
 	}
 	for _, p := range o.Patches {
 		lines = append(lines, "patch "+p.Digest)
@@ -160,7 +171,7 @@ func (t *Tree) putOnTop(ctx context.Context, hash string, o BuildOptions) (Top, 
 	tree := before
 	top := Top{Commit: hash}
 	for _, p := range o.Picks {
-		a := Addition{Pick: p.Commit.Hash, Name: p.Commit.Title}
+		a := Addition{Pick: p.Commit.Hash, Name: p.Commit.Title, Revert: p.Reverted}
 		var conflict string
 		if tree, conflict, err = t.pick(ctx, hash, tree, p, &a); err != nil {
 			return Top{}, nil, err
@@ -189,11 +200,15 @@ func (t *Tree) putOnTop(ctx context.Context, hash string, o BuildOptions) (Top, 
 
 // pick puts a pick on top of the tree that a commit has come to by now.
 func (t *Tree) pick(ctx context.Context, hash, tree string, p Pick, a *Addition) (changed, conflict string, err error) {
+	base, theirs, err := t.sides(ctx, p)
+	if err != nil {
+		return "", "", err
+	}
 	copied, err := t.has(ctx, hash, p.Commit.Hash)
 	if err != nil {
 		return "", "", err
 	}
-	if copied != "" {
+	if copied != "" && !p.Reverted {
 		a.State, a.Why = There, copied
 		return tree, "", nil
 	}
@@ -212,17 +227,19 @@ func (t *Tree) pick(ctx context.Context, hash, tree string, p Pick, a *Addition)
 	}
 	// A commit with the tree as it is now and the pick's parent: what git merges
 	// then is what the pick changes.
-	parent := p.Commit.Parents[0]
-	ours, _, err := t.own(ctx, ownGit{}, "commit-tree", tree, "-p", parent, "-m", "lab: to pick onto")
+	ours, _, err := t.own(ctx, ownGit{}, "commit-tree", tree, "-p", base, "-m", "lab: to pick onto")
 	if err != nil {
 		return "", "", err
 	}
-	merged, conflict, err := t.mergeTrees(ctx, ours, p.Commit.Hash, "false")
+	merged, conflict, err := t.mergeTrees(ctx, ours, theirs, "false")
 	switch {
 	case err != nil:
 		return "", "", err
 	case conflict == "" && merged == tree:
 		a.State, a.Why = There, "its change is in it already"
+		if p.Reverted {
+			a.State, a.Why = NotNeeded, "its change is not in it"
+		}
 		return tree, "", nil
 	case conflict == "":
 		a.State = Applied
@@ -237,6 +254,21 @@ func (t *Tree) pick(ctx context.Context, hash, tree string, p Pick, a *Addition)
 		return tree, "", nil
 	}
 	return "", conflict, nil
+}
+
+// sides are what a pick's change lies between: a commit, and one that is built upon
+// it alone. To take it back that is one with the files of its parent.
+func (t *Tree) sides(ctx context.Context, p Pick) (base, theirs string, err error) {
+	parent := p.Commit.Parents[0]
+	if !p.Reverted {
+		return parent, p.Commit.Hash, nil
+	}
+	files, err := t.TreeHash(ctx, parent)
+	if err != nil {
+		return "", "", err
+	}
+	theirs, _, err = t.own(ctx, ownGit{}, "commit-tree", files, "-p", p.Commit.Hash, "-m", "lab: reverted")
+	return p.Commit.Hash, theirs, err
 }
 
 // has says how a commit has another one in it: "" when it has not.

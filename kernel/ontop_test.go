@@ -94,6 +94,44 @@ func TestPickWhereNeeded(t *testing.T) {
 	}
 }
 
+// TestRevert: a change is taken back where it is, renamed files and all, and what was
+// built upon it in the same lines is in the way.
+func TestRevert(t *testing.T) {
+	r, c := brokenRange(t)
+	r.git("mv", "src/a.c", "src/moved.c")
+	r.git("commit", "-q", "-m", "moved")
+	c["moved"] = r.git("rev-parse", "HEAD")
+	tree := open(t, t.TempDir(), r.dir)
+	for _, test := range []struct{ revert, on, want, same string }{
+		{"last", "last", Applied, "repaired"},
+		{"broken", "after", Applied, ""},
+		{"broken", "before", NotNeeded, "before"},
+		{"after", "last", "conflict in src/a.c", ""},
+		{"last", "moved", Applied, ""},
+	} {
+		p := Pick{Commit: r.pick(tree, c[test.revert]).Commit, Reverted: true}
+		top, f, err := tree.OnTop(t.Context(), c[test.on], BuildOptions{Picks: []Pick{p}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := states(top.Additions)
+		if f != nil {
+			_, got, _ = strings.Cut(f.Line, "does not apply: ")
+		} else if !strings.HasPrefix(top.Additions[0].String(), "revert of "+c[test.revert][:12]) {
+			t.Errorf("it is called %s", top.Additions[0])
+		}
+		if got != test.want {
+			t.Errorf("%s on %s: %s, want %s", test.revert, test.on, got, test.want)
+		}
+		if test.same == "" {
+			continue
+		}
+		if changes, err := tree.Diff(t.Context(), c[test.same], top.Commit); err != nil || len(changes) > 0 {
+			t.Errorf("%s on %s is not %s: %v, %v", test.revert, test.on, test.same, changes, err)
+		}
+	}
+}
+
 // TestPickThere: copies of the commit, of what it repairs, and of its change.
 func TestPickThere(t *testing.T) {
 	r, c := brokenRange(t)

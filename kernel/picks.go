@@ -23,6 +23,8 @@ type Pick struct {
 	// Since are full hashes of the commits that brought in what it repairs, of
 	// which one is enough to need it. Empty: nothing is known of that.
 	Since []string
+	// Reverted takes its change back where that is in the tree, as git revert does.
+	Reverted bool
 }
 
 // A Patch is a change that is put on top of every candidate, such as the

@@ -68,6 +68,9 @@ type BisectOptions struct {
 	// which is sooner done. They are alike in whatever the boot has settled: of a test
 	// that fails by that, they are not the evidence that as many boots would be.
 	Snapshots bool
+	// Proof has the answer's change tested by itself, where a commit is the answer:
+	// see [Proof].
+	Proof bool
 	// Command is how the user began the bisect, and may go on with it: for the
 	// journal, which tells who looks on.
 	Command []string
@@ -110,6 +113,7 @@ type Bisection struct {
 	Rate       *Rate   `json:"rate,omitempty"`
 	Runs       []Runs  `json:"runs,omitempty"`
 	PValue     float64 `json:"p_value,omitempty"`
+	Proof      *Proof  `json:"proof,omitempty"` // nil where it was not asked for, or could tell nothing new
 	// Restored are the kernels that were run from snapshots, too.
 	Restored []BothWays `json:"restored,omitempty"`
 	Images   []Image    `json:"images"`
@@ -151,6 +155,7 @@ type bisection struct {
 	ask        func(context.Context, Question) (Reply, error)
 	onlyEnds   bool // nothing is searched: the ends say it all
 	foreign    int  // others' events in the journal when the search began
+	prove      bool // the answer's change is tested by itself
 	steady     bool // one run of a test is the truth
 	maxRuns    int
 	confidence float64
@@ -193,7 +198,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 
 func newBisection(l *Lab, o BisectOptions) *bisection {
 	b := &bisection{
-		Lab: l, spec: o.Spec, audits: o.Audit, ask: o.Ask, replay: o.Replay, start: time.Now(),
+		Lab: l, spec: o.Spec, audits: o.Audit, prove: o.Proof, ask: o.Ask, replay: o.Replay, start: time.Now(),
 		steady: o.Steady || o.Spec.Symptom.Kind == SymptomBuild || o.Terms.Fix, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
 		compiler: o.compiler, result: Bisection{Walked: o.walked, FirstParent: o.FirstParent, Paths: o.Paths},
 	}
@@ -274,7 +279,7 @@ func (b *bisection) hunt(ctx context.Context, commits []kernel.Commit) error {
 		}
 		b.Progress.Say("verdicts were given or taken back meanwhile")
 		r := &b.result
-		r.Culprit, r.Parents, r.Suspects, r.Unclear, r.Runs, r.Confidence, r.Rate, r.PValue = nil, nil, nil, "", nil, 0, nil, 0
+		r.Culprit, r.Parents, r.Suspects, r.Unclear, r.Runs, r.Confidence, r.Rate, r.PValue, r.Proof = nil, nil, nil, "", nil, 0, nil, 0, nil
 	}
 }
 
@@ -292,7 +297,7 @@ func (b *bisection) seek(ctx context.Context) error {
 	case ok:
 		return b.search(ctx)
 	}
-	return b.end()
+	return b.end(ctx)
 }
 
 // replayed has the journal begin with the verdicts of a log.
@@ -441,7 +446,7 @@ func (b *bisection) search(ctx context.Context) error {
 			return err
 		}
 		if len(b.journal.records) == before || b.result.Unclear != "" {
-			return b.end() // else what the audit saw is weighed too
+			return b.end(ctx) // else what the audit saw is weighed too
 		}
 	}
 	return b.conclude(ctx)

@@ -81,7 +81,7 @@ func (b *bisection) conclude(ctx context.Context) error {
 	if err := b.audit(ctx, b.commits); err != nil {
 		return err
 	}
-	return b.end()
+	return b.end(ctx)
 }
 
 // found records the first bad commit.
@@ -169,9 +169,12 @@ func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
 	return nil
 }
 
-// end records the answer, unless it is on record, or something came in from
+// end records the answer, and what proves it, unless it is on record, or something came in from
 // elsewhere since the search began.
-func (b *bisection) end() error {
+func (b *bisection) end(ctx context.Context) error {
+	if err := b.proof(ctx); err != nil {
+		return err
+	}
 	if n := len(b.journal.events); n > 0 && b.journal.events[n-1].Event == eventEnd {
 		return nil
 	}

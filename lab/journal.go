@@ -33,6 +33,7 @@ const (
 	eventVerdict = "verdict" // of one test
 	eventHand    = "hand"    // verdicts that somebody gave
 	eventUndo    = "undo"    // events that are taken back
+	eventProof   = "proof"   // of one test of the answer's change alone: it says nothing of any commit
 	eventEnd     = "end"     // the answer
 )
 
@@ -51,6 +52,9 @@ type record struct {
 
 	// verdict
 	Tested *Tested `json:"tested,omitempty"`
+
+	// proof
+	Proof *Tested `json:"proof,omitempty"`
 
 	// hand
 	Hand   []Tested `json:"hand,omitempty"`
@@ -74,7 +78,7 @@ func (r record) check(line int) error {
 		return fmt.Errorf("the journal is not of format %d", journalFormat)
 	case line == 1:
 		return nil
-	case r.Event == eventVerdict && r.Tested == nil, r.Event == eventHand && len(r.Hand) == 0, r.Event == eventUndo && len(r.Undo) == 0:
+	case r.Event == eventVerdict && r.Tested == nil, r.Event == eventProof && r.Proof == nil, r.Event == eventHand && len(r.Hand) == 0, r.Event == eventUndo && len(r.Undo) == 0:
 		return fmt.Errorf("a %s without content", r.Event)
 	}
 	for _, n := range r.Undo {
@@ -83,7 +87,7 @@ func (r record) check(line int) error {
 		}
 	}
 	switch r.Event {
-	case eventVerdict, eventHand, eventUndo, eventEnd:
+	case eventVerdict, eventProof, eventHand, eventUndo, eventEnd:
 		return nil
 	}
 	return fmt.Errorf("the event %q is not known: a newer lab wrote it", r.Event)

@@ -47,7 +47,7 @@ func (b *bisection) minimize(ctx context.Context) error {
 			return err
 		}
 	}
-	return b.end()
+	return b.end(ctx)
 }
 
 // testSet gives a set's verdict, from the journal or by a trial.

@@ -496,7 +496,7 @@ func (p *pack) tell(patch []byte) error {
 	text := report.Text(p.manifest, report.Evidence{
 		Good:  report.Output{Stdout: p.good.Result.Stdout, Stderr: p.good.Result.Stderr, Syslog: p.good.Result.Syslog},
 		Bad:   report.Output{Stdout: p.bad.Result.Stdout, Stderr: p.bad.Result.Stderr, Syslog: p.bad.Result.Syslog},
-		Patch: patch, Pair: pair, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, ByHand: hand, Known: known, Sure: answer.Sure(), Range: answer.Range, Next: answer.Next(),
+		Patch: patch, Pair: pair, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, ByHand: hand, Known: known, Sure: answer.Sure(), Proof: answer.Proof.Text(answer.Terms), Range: answer.Range, Next: answer.Next(),
 	})
 	if pair := answer.Pair; pair != nil {
 		data, err := json.MarshalIndent(pair, "", "  ")

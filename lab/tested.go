@@ -18,6 +18,7 @@ const (
 	RoleAgain   = "again"   // of a test that fails at times: run once more
 	RoleAudit   = "audit"   // inferred before, and now built and booted
 	RoleHand    = "hand"    // not tested: somebody gave the verdict
+	RoleProof   = "proof"   // the answer reverted on the bad end, or applied on the good one
 )
 
 // Tested is one commit's test in a bisect.

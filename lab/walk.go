@@ -45,7 +45,7 @@ func (l *Lab) findGood(ctx context.Context, o *BisectOptions) (Bisection, error)
 	if none == "" {
 		b.result.Unclear = fmt.Sprintf("%.12s is %s: the bisect itself begins with it, in a folder of its own", o.Good[0], b.called(Good))
 	}
-	if err := b.end(); err != nil {
+	if err := b.end(ctx); err != nil {
 		return Bisection{}, err
 	}
 	b.result.Unclear = none

@@ -26,6 +26,9 @@ func answer(b lab.Bisection) string {
 		for _, t := range b.Evidence() {
 			fmt.Fprintf(&s, "  %s %s: %s\n", t.Commit.Hash[:12], b.Terms.Word(t.Mark), t.Reason)
 		}
+		for _, line := range b.Proof.Text(b.Terms) {
+			fmt.Fprintf(&s, "  %s\n", line)
+		}
 		mergeAnswer(&s, b)
 		if b.Hunks != nil {
 			hunkAnswer(&s, b)
@@ -47,6 +50,9 @@ func answer(b lab.Bisection) string {
 	}
 	if restored := b.FromSnapshots(); restored != "" {
 		fmt.Fprintln(&s, restored)
+	}
+	for _, line := range b.Table() {
+		fmt.Fprintln(&s, line)
 	}
 	booted, inferred, audited, said, hand := 0, 0, 0, 0, 0
 	for _, t := range b.Tested {

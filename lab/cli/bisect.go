@@ -36,6 +36,10 @@ and whatever tells most is run next, a kernel that was run before included, unti
 commit has the --confidence. --steady spares the last few runs of a test that is
 never wrong.
 
+Then the change is tested by itself: taken back from the bad end, which should then
+be good, and put on top of the good end, which should then be bad, where git can merge
+it. That is two more kernels; --no-proof spares them. It never takes an answer back.
+
 A range in which the kernel does not build is skipped, unless its repair is named:
 --pick REPAIRED puts that commit on top of those that miss and need it, and
 --patch FILE a patch on top of all. What became of them is on record with each
@@ -115,6 +119,7 @@ EXAMPLES
 			&cli.IntFlag{Name: "max-runs", Usage: "run no kernel more than `N` times", DefaultText: "100, and the bad end 20 times until it fails", Category: catVerdict},
 			&cli.BoolFlag{Name: "steady", Usage: "the test is never wrong: one run of a kernel decides", Category: catVerdict},
 			&cli.BoolFlag{Name: "snapshots", Usage: "most repeated runs of a kernel go on from a snapshot of a boot: sooner done, but not for a test that fails by what the boot has settled", Category: catVerdict},
+			&cli.BoolFlag{Name: "no-proof", Usage: "do not test the answer's change by itself at the end: taken back from the bad commit, and put on top of the good one", Category: catVerdict},
 			&cli.StringFlag{Name: "replay", Usage: "begin with the ends and the verdicts of `FILE`, which git bisect log printed; --good and --bad win", Category: catKernel},
 			&cli.BoolFlag{Name: "prompt", Usage: "ask on the terminal for each verdict", Category: catVerdict},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Category: catOutput},
@@ -144,7 +149,7 @@ EXAMPLES
 				Spec: s, Kernels: c.StringSlice("kernels"),
 				Images: c.StringSlice("images"), Layers: c.String("layers"),
 				Dir: c.String("dir"), Audit: c.Int("audit"),
-				Confidence: c.Float64("confidence"), MaxRuns: c.Int("max-runs"), Steady: c.Bool("steady"), Snapshots: c.Bool("snapshots"),
+				Confidence: c.Float64("confidence"), MaxRuns: c.Int("max-runs"), Steady: c.Bool("steady"), Snapshots: c.Bool("snapshots"), Proof: !c.Bool("no-proof"),
 			}
 			setSettings(c, &o)
 			if o.Confidence < .5 || o.Confidence > .9999 {

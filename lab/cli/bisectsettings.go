@@ -90,6 +90,7 @@ var notOfSettings = []struct{ name, why string }{
 	{"max-runs", "each setting is tested once, and the answer both ways"},
 	{"snapshots", "each setting is tested once, and the answer both ways"},
 	{"steady", "each setting is tested once, and the answer both ways"},
+	{"no-proof", "the answer is tested both ways in any case"},
 }
 
 // checkSettings is checkCandidates where settings are bisected.

@@ -22,6 +22,7 @@ type Evidence struct {
 	ByHand    int      // verdicts that somebody gave
 	Next      []string // of ready-made kernels: where to look on
 	Known     []string // why commits that were skipped do not build, where that is known
+	Proof     []string // what the culprit does when it is reverted on the bad end, and applied on the good one
 	Sure      string   // how sure the answer is, in a line; may be empty
 	Range     int      // commits that could be the first bad one at the start
 }
@@ -114,6 +115,9 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 		}
 		if e.Sure != "" {
 			p("  %s", e.Sure)
+		}
+		for _, line := range e.Proof {
+			p("  %s", line)
 		}
 		for _, line := range e.Known {
 			p("  skipped: %s", line)
