@@ -19,7 +19,7 @@ const defaultMemory = 1024 // MiB; QEMU takes only what the guest touches
 // /init, and somebody to tell about progress.
 type Lab struct {
 	// Cache is the root of everything that lab keeps and that is safe to
-	// delete: oci/, disks/, kernels/, toolchains/, trees/, host/.
+	// delete: oci/, disks/, kernels/, toolchains/, trees/, host/, snapshots/.
 	Cache string
 	// State is the root of what must not be lost: a bisect's journal.
 	State string

@@ -46,7 +46,7 @@ const (
 // with t as it was, where there is to be a cold boot instead.
 func (s *snapshots) run(ctx context.Context, l *Lab, spec Spec, g *guest, t *Trial) (bool, error) {
 	if g.emulator.Accel != "tcg" || s.isOff() {
-		return false, nil // KVM boots as fast as it would restore
+		return false, nil // it was never tried with KVM, where a boot is short
 	}
 	held := *g
 	held.hold = true
