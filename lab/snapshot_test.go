@@ -14,10 +14,10 @@ import (
 	"lab/probe"
 )
 
-// TestSnapshot runs one kernel cold and from a snapshot: copies of a guest have
-// random numbers of their own, the right time and the disk as it was; where no
-// snapshot can be made, the guest boots.
-func TestSnapshot(t *testing.T) {
+// aSnapshotGuest is a guest whose test says a random number and the time, and before
+// them the name of a file that it makes, should it be there already.
+func aSnapshotGuest(t testing.TB) (*Lab, Spec, kernel.Kernel, *guest) {
+	t.Helper()
 	if os.Getenv("LAB_E2E") == "" {
 		t.Skip("set LAB_E2E=1: boots real kernels")
 	}
@@ -27,9 +27,7 @@ func TestSnapshot(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	var said []string
 	l := &Lab{Cache: t.TempDir(), Agent: func() (string, error) { return agent, nil }}
-	l.Progress.Line = func(line string) { said = append(said, line) }
 	fs := t.TempDir()
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
@@ -39,8 +37,7 @@ func TestSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock := time.Date(2031, 5, 6, 7, 8, 0, 0, time.UTC)
-	script := `ls /written; echo > /written; cat /proc/sys/kernel/random/uuid; date -u +%Y-%m-%dT%H:%M`
-	script = strings.NewReplacer("ls ", "/busybox ls ", "cat ", "/busybox cat ", "date ", "/busybox date ").Replace(script)
+	script := `b=/busybox; $b ls /written; echo > /written; $b cat /proc/sys/kernel/random/uuid; $b date -u +%Y-%m-%dT%H:%M`
 	s := Spec{Images: []Load{{Name: "test", Reference: "rootfs:" + fs}}, Machine: MachineSpec{Accel: "tcg"},
 		Test: probe.Spec{Command: []string{"/busybox", "sh", "-c", script}, Epoch: clock}}
 	if err := s.Validate(); err != nil {
@@ -54,6 +51,16 @@ func TestSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l, s, k, g
+}
+
+// TestSnapshot runs one kernel cold and from a snapshot: copies of a guest have
+// random numbers of their own, the right time and the disk as it was; where no
+// snapshot can be made, the guest boots.
+func TestSnapshot(t *testing.T) {
+	l, s, k, g := aSnapshotGuest(t)
+	var said []string
+	l.Progress.Line = func(line string) { said = append(said, line) }
 	kept := new(snapshots)
 	defer func() { kept.close() }()
 	seen := map[string]bool{}
@@ -95,6 +102,31 @@ func TestSnapshot(t *testing.T) {
 	if len(said) != 1 || !strings.HasPrefix(said[0], noSnapshots) || !kept.off || len(kept.list) > 0 {
 		t.Errorf("said %q, and kept %d", said, len(kept.list))
 	}
+}
+
+// BenchmarkSnapshot runs one kernel cold and restored, in turns, and says how many
+// times longer the cold runs took; the snapshot is made before.
+func BenchmarkSnapshot(b *testing.B) {
+	l, s, k, g := aSnapshotGuest(b)
+	warm := *g
+	warm.snapshots, warm.saved = new(snapshots), "this kernel"
+	defer warm.snapshots.close()
+	run := func(from *guest) time.Duration {
+		t, start := Trial{Kernel: k, End: EndBuilt}, time.Now()
+		if err := l.try(b.Context(), s, from, &t); err != nil || t.End != EndTest || t.Restored != (from == &warm) {
+			b.Fatalf("%s %s, %v", t.End, t.Detail, err)
+		}
+		return time.Since(start)
+	}
+	run(&warm)
+	var cold, restored time.Duration
+	for b.Loop() {
+		cold += run(g)
+		restored += run(&warm)
+	}
+	b.ReportMetric(cold.Seconds()/float64(b.N), "cold-s/op")
+	b.ReportMetric(restored.Seconds()/float64(b.N), "restored-s/op")
+	b.ReportMetric(cold.Seconds()/restored.Seconds(), "cold/restored")
 }
 
 // TestRepeated: which runs are restored, and that a kernel whose runs differ by
