@@ -74,6 +74,9 @@ func TestBisectHunks(t *testing.T) {
 			if got := strings.Contains(files, "new.txt"); got != strings.Contains(test.want, "new.txt") || strings.Contains(files, "notes.txt") {
 				t.Errorf("the patch changes %s", files)
 			}
+			if st, err := savedStatus(h.Dir); err != nil || !st.OfSets() || st.Culprit == nil || st.Culprit.Title != "hunk "+test.want {
+				t.Errorf("the status is %+v, %v", st.Culprit, err)
+			}
 			before, _ := os.ReadFile(log)
 			again, err := l.Bisect(t.Context(), o)
 			after, _ := os.ReadFile(log)

@@ -32,6 +32,10 @@ type Begun struct {
 	Folder      string          `json:"folder,omitempty"`  // in this folder
 }
 
+// OfSets tells whether what is bisected are sets, which are in no order: of
+// settings, or of a commit's hunks.
+func (b Begun) OfSets() bool { return b.Axis == "setting" || b.Axis == "hunk" }
+
 // begun describes the bisect for its journal.
 func (b *bisection) begun(o BisectOptions) (*Begun, error) {
 	folder, err := os.Getwd()

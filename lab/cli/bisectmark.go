@@ -153,7 +153,7 @@ func tellChange(c *cli.Context, s *lab.Saved, change lab.Change) error {
 	if len(change.Aside) > 0 {
 		b.WriteString("to have these count again: lab bisect undo\n")
 	}
-	if s.Axis != "setting" {
+	if !s.OfSets() {
 		fmt.Fprintf(&b, "%s left, %d before\n", plural(change.Left, s.Axis), change.Was)
 	}
 	if change.Running {

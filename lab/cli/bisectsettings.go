@@ -112,7 +112,7 @@ func checkSettings(c *cli.Context, o *lab.BisectOptions) error {
 	for _, name := range []string{"bundle", "with-source", "with-vmlinux"} {
 		switch {
 		case !c.IsSet(name):
-		case config == nil || o.Settings.Cmdline != nil || o.Settings.Caps != nil:
+		case config == nil || o.Settings.Cmdline != nil || o.Settings.Caps != nil || o.Settings.Container != nil:
 			return usagef("--%s goes with --config-bad alone: a bundle holds two kernels, and one setting of all else", name)
 		case o.Spec.Symptom.Kind == lab.SymptomBuild:
 			return usagef("--%s: a kernel that does not build leaves nothing to boot again; its log stays in --dir", name)

@@ -66,7 +66,7 @@ func statusText(st lab.Status) string {
 	verdicts(&s, st)
 	window(&s, st)
 	switch {
-	case st.Culprit != nil && st.Axis == "setting":
+	case st.Culprit != nil && st.OfSets():
 		fmt.Fprintf(&s, "the verdict flips with: %s\n", plainText(st.Culprit.Title))
 	case st.Culprit != nil:
 		fmt.Fprintf(&s, "%s is the first %s %s\n", called(st.Culprit.Hash, st.Culprit.Title), st.Terms.Word(lab.Bad), st.Axis)
@@ -123,7 +123,7 @@ func verdicts(s *strings.Builder, st lab.Status) {
 
 // window says what is left in the place of what was, as mozregression does.
 func window(s *strings.Builder, st lab.Status) {
-	if st.Culprit != nil || st.Axis == "setting" {
+	if st.Culprit != nil || st.OfSets() {
 		return // sets are in no order
 	}
 	left := plural(st.Left, st.Axis)
