@@ -25,6 +25,8 @@ type Filter struct {
 // maxProgram is BPF_MAXINSNS.
 const maxProgram = 4096
 
+var errTooLong = fmt.Errorf("seccomp profile: its filter has more instructions than the %d that the kernel takes", maxProgram)
+
 // Compile makes the filter of a profile, or of Docker's default where it is nil, for
 // a container with some capabilities (CAP_CHOWN) on the running kernel. A filter
 // without a program lets everything through.
@@ -49,7 +51,7 @@ func Compile(profile []byte, capabilities []string) (Filter, error) {
 	}
 	program := assemble(list)
 	if len(program) > maxProgram {
-		return Filter{}, fmt.Errorf("seccomp profile: its filter has %d instructions, the kernel takes %d", len(program), maxProgram)
+		return Filter{}, errTooLong
 	}
 	if f.Program, err = bpf.Assemble(program); err != nil {
 		return Filter{}, fmt.Errorf("seccomp profile: assemble its filter: %w", err)

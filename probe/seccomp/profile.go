@@ -252,6 +252,7 @@ func policies(s *specs.LinuxSeccomp) ([]policy, error) {
 			continue
 		}
 		p := policy{abi: a, calls: map[uint32][]rule{}, fallback: fallback, beyond: enosys}
+		conditional := 0
 		for _, c := range s.Syscalls {
 			if len(c.Names) == 0 {
 				continue
@@ -259,6 +260,12 @@ func policies(s *specs.LinuxSeccomp) ([]policy, error) {
 			said, err := rules(c)
 			if err != nil {
 				return nil, err
+			}
+			// Each takes an instruction at the least: names times conditions may be many.
+			if len(c.Args) > 0 && said[0].answer != fallback {
+				if conditional += len(c.Names) * len(said); conditional > maxProgram {
+					return nil, errTooLong
+				}
 			}
 			for _, name := range c.Names {
 				if n, ok := a.number(name); ok {
