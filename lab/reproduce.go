@@ -82,7 +82,7 @@ func (l *Lab) Reproduce(ctx context.Context, from BundleSource, o ReproduceOptio
 		return Reproduction{}, err
 	}
 	defer b.Close()
-	r := rerunner{Lab: l, bundle: b.Bundle, file: b.file, dir: b.dir}
+	r := rerunner{Lab: l, bundle: b.Bundle, file: from.String(), dir: b.dir}
 	if err := r.open(ctx, o); err != nil {
 		return Reproduction{}, err
 	}
@@ -122,7 +122,7 @@ func (l *Lab) Reproduce(ctx context.Context, from BundleSource, o ReproduceOptio
 type rerunner struct {
 	*Lab
 	bundle *bundle.Bundle
-	file   string
+	file   string // what the user calls it
 	dir    string // of the quarantine
 	disk   string
 	qemu   emulator

@@ -16,6 +16,15 @@ func bundleCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "bundle",
 		Usage: "look into bundles, compare, sign and share them",
+		Description: `A bundle is the one file that lab bisect --bundle writes and lab reproduce reruns.
+
+` + bundlePlaces + `
+
+EXAMPLES
+   lab bundle sign --key ~/.ssh/id_ed25519 bundle.tar
+   lab bundle push bundle.tar docker://127.0.0.1:5000/bundles:audit
+   lab bundle verify --verify allowed_signers docker://127.0.0.1:5000/bundles:audit
+   lab bundle diff bundle.tar docker://127.0.0.1:5000/bundles:audit`,
 		Subcommands: []*cli.Command{
 			bundleLsCommand(), bundleVerifyCommand(), bundleSignCommand(), bundleDiffCommand(), bundlePushCommand(), bundlePullCommand(),
 		},

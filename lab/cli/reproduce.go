@@ -16,10 +16,12 @@ func reproduceCommand() *cli.Command {
 		Name:      "reproduce",
 		Usage:     "rerun a bundle and compare with what it recorded",
 		ArgsUsage: bundleArg,
-		Description: `Verifies every byte of the bundle before it uses any, and with --verify who signed it, boots its good and its
-bad kernel with its disk and test, and says whether they do what was recorded:
-same (0), different (1), could not run (125). A failure that comes at times is looked for
-as often as its rate asks for.
+		Description: `Verifies every byte of the bundle before it uses any, and with --verify who signed it;
+boots its good and its bad kernel with its disk and test, and says whether they do what
+was recorded: same (0), different (1), could not run (125). A failure that comes at times
+is looked for as often as its rate asks for.
+
+` + bundlePlaces + `
 
 With --kernel, or --repo and --commit, the test runs on that kernel as well: is it fixed
 (0) or not fixed (1)? A commit is built with the configuration of the bundle's bad kernel,
