@@ -41,7 +41,7 @@ func TestReports(t *testing.T) {
 }
 
 func TestEnoughRuns(t *testing.T) {
-	for rate, want := range map[float64]int{0: 1, 1: 1, .95: 1, .9: 2, .5: 5, .2: 14, .05: 59, .001: defaultMaxRuns} {
+	for rate, want := range map[float64]int{0: 1, 1: 1, .99: 1, .95: 2, .5: 7, .2: 21, .05: 90, .001: defaultMaxRuns} {
 		if got := enoughRuns(rate); got != want {
 			t.Errorf("at a rate of %v: %d runs, want %d", rate, got, want)
 		}

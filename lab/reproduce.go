@@ -149,12 +149,12 @@ func (r *rerunner) open(ctx context.Context, o ReproduceOptions) (err error) {
 }
 
 // enoughRuns is how often a bad kernel is run to see it fail with a probability
-// of 95 %, when it fails at this rate.
+// of 99 %, when it fails at this rate.
 func enoughRuns(rate float64) int {
-	if rate <= 0 || rate >= .95 {
+	if rate <= 0 || rate >= .99 {
 		return 1
 	}
-	return min(int(math.Ceil(math.Log(1-.95)/math.Log(1-rate))), defaultMaxRuns)
+	return min(int(math.Ceil(math.Log(1-.99)/math.Log(1-rate))), defaultMaxRuns)
 }
 
 // notes are what of the machine is not as it was.
