@@ -77,6 +77,9 @@ var needs = []need{
 	{"rpmbuild", nil, ForTests, map[string]string{"apt-get": "rpm", "dnf": "rpm-build", "pacman": "rpm-tools", "zypper": "rpm-build"}},
 	{"shellcheck", nil, ForTests, same("shellcheck")},
 	{"umoci", nil, ForTests, same("umoci")},
+	{"git send-email", []string{"/usr/lib/git-core/git-send-email", "/usr/libexec/git-core/git-send-email"}, ForTests, same("git-email")},
+	{"Perl's Mail::Address", []string{"/usr/share/perl5/Mail/Address.pm", "/usr/share/perl5/vendor_perl/Mail/Address.pm"}, ForTests, map[string]string{"apt-get": "libmailtools-perl", "dnf": "perl-MailTools"}},
+	{"chromium", nil, ForTests, same("chromium")},
 	{"ssh-keygen", nil, ForTests, map[string]string{"apt-get": "openssh-client", "dnf": "openssh", "pacman": "openssh", "zypper": "openssh-common"}},
 	{"bwrap", nil, ForTests, same("bubblewrap")},
 }

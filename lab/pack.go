@@ -33,6 +33,7 @@ const (
 	memberPatch     = "bisect/culprit.patch"
 	memberHunks     = "bisect/hunks.patch"
 	memberPair      = "bisect/pair.json"
+	memberGraph     = "bisect/graph.jsonl"
 )
 
 // pack gathers a bundle.
@@ -470,34 +471,17 @@ func (p *pack) tell(patch []byte) error {
 		return fmt.Errorf("encode result: %w", err)
 	}
 	var journal bytes.Buffer
-	inferred, hand := 0, 0
 	for _, t := range answer.Tested {
-		if t.ByHand {
-			hand++
-		}
-		if t.Unbuilt {
-			inferred++
-		}
 		line, err := json.Marshal(t)
 		if err != nil {
 			return fmt.Errorf("encode result: %w", err)
 		}
 		journal.Write(append(line, '\n'))
 	}
-	known := knownSkips(answer.Tested)
-	var pair []string
-	if answer.Pair != nil {
-		pair = answer.Pair.Text(answer.Terms)
-	}
 	script, err := p.script()
 	if err != nil {
 		return err
 	}
-	text := report.Text(p.manifest, report.Evidence{
-		Good:  report.Output{Stdout: p.good.Result.Stdout, Stderr: p.good.Result.Stderr, Syslog: p.good.Result.Syslog},
-		Bad:   report.Output{Stdout: p.bad.Result.Stdout, Stderr: p.bad.Result.Stderr, Syslog: p.bad.Result.Syslog},
-		Patch: patch, Pair: pair, Log: p.found.Log, Tests: len(answer.Tested), Inferred: inferred, ByHand: hand, Known: known, Sure: answer.Sure(), Proof: answer.Proof.Text(answer.Terms), Range: answer.Range, Next: answer.Next(),
-	})
 	if pair := answer.Pair; pair != nil {
 		data, err := json.MarshalIndent(pair, "", "  ")
 		if err != nil {
@@ -505,15 +489,56 @@ func (p *pack) tell(patch []byte) error {
 		}
 		p.files = append(p.files, bundle.File{Name: memberPair, Data: append(data, '\n')})
 	}
+	graph, err := p.graph()
+	if err != nil {
+		return err
+	}
+	told, err := document(p.manifest, answer, p.good, p.bad, patch, graph)
+	if err != nil {
+		return err
+	}
+	text, err := report.Render(told, report.FormText)
+	if err != nil {
+		return err
+	}
+	page, err := report.Render(told, report.FormHTML)
+	if err != nil {
+		return err
+	}
 	if p.found.Log != "" {
 		p.files = append(p.files, bundle.File{Name: "bisect/bisect.log", Data: []byte(p.found.Log)})
 	}
 	p.files = append(p.files,
 		bundle.File{Name: "REPORT.txt", Data: text},
+		bundle.File{Name: "report.html", Data: page},
 		bundle.File{Name: "result.json", Data: append(result, '\n')},
 		bundle.File{Name: "reproduce.sh", Data: script, Executable: true},
 		bundle.File{Name: "bisect/tested.jsonl", Data: journal.Bytes()})
 	return nil
+}
+
+// graph adds the commits of the bisect with their verdicts, shortened as lab bisect
+// visualize does. Sets of differences are in no order that could be drawn.
+func (p *pack) graph() ([]report.Node, error) {
+	if p.found.Flip != nil {
+		return nil, nil
+	}
+	s, err := OpenSaved(p.found.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	nodes := s.Graph(false)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	for _, n := range nodes {
+		if err := e.Encode(n); err != nil {
+			return nil, fmt.Errorf("encode graph: %w", err)
+		}
+	}
+	p.files = append(p.files, bundle.File{Name: memberGraph, Data: b.Bytes()})
+	return nodes, nil
 }
 
 // knownSkips says of the known breakages how many commits they kept from being
@@ -539,19 +564,23 @@ func knownSkips(tested []Tested) []string {
 	return lines
 }
 
-// script renders reproduce.sh: the same machine, with plain files and standard
-// output in the place of lab's sockets.
+// script renders reproduce.sh.
 func (p *pack) script() ([]byte, error) {
-	args := func(role string) []string {
-		k, _ := p.manifest.Kernel(role)
-		m := qemu.Machine{
-			Accel: "tcg", CPU: p.manifest.Machine.CPU, Memory: p.manifest.Machine.Memory, CPUs: p.manifest.Machine.CPUs,
-			Kernel: k.Image, Initrd: bundle.InitramfsPath, Cmdline: cmdline(p.manifest.Machine.Cmdline),
-			Disks: []qemu.Disk{{Path: bundle.DiskPath}}, Clock: p.manifest.Machine.Clock,
-		}
-		return m.StandaloneArgs()
+	m := p.manifest
+	return bundle.Script{Good: standalone(m, bundle.RoleGood), Bad: standalone(m, bundle.RoleBad)}.Render(m)
+}
+
+// standalone gives QEMU's arguments for a kernel of a bundle where that is unpacked:
+// the same machine, with plain files and standard output in the place of lab's
+// sockets.
+func standalone(m bundle.Manifest, role string) []string {
+	k, _ := m.Kernel(role)
+	machine := qemu.Machine{
+		Accel: "tcg", CPU: m.Machine.CPU, Memory: m.Machine.Memory, CPUs: m.Machine.CPUs,
+		Kernel: k.Image, Initrd: bundle.InitramfsPath, Cmdline: cmdline(m.Machine.Cmdline),
+		Disks: []qemu.Disk{{Path: bundle.DiskPath}}, Clock: m.Machine.Clock,
 	}
-	return bundle.Script{Good: args(bundle.RoleGood), Bad: args(bundle.RoleBad)}.Render(p.manifest)
+	return machine.StandaloneArgs()
 }
 
 // publicReference is an image's reference without the folders of this machine.

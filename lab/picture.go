@@ -5,15 +5,16 @@ import (
 	"strings"
 
 	"lab/kernel"
+	"lab/lab/report"
 )
 
 // What a picture says of commits that were not tested.
 const (
-	StateFirst   = "first bad" // the answer
-	StateSuspect = "?"         // may be the first bad one
-	StateGood    = "(good)"    // a good one is built upon it
-	StateBad     = "(bad)"     // it is built upon a bad one
-	StateOut     = "(out)"     // a bad one is not built upon it
+	StateFirst   = report.StateFirst   // the answer
+	StateSuspect = report.StateSuspect // may be the first bad one
+	StateGood    = report.StateGood    // a good one is built upon it
+	StateBad     = report.StateBad     // it is built upon a bad one
+	StateOut     = report.StateOut     // a bad one is not built upon it
 )
 
 // mostSuspects is how many commits without a verdict the shortened picture has.
@@ -38,14 +39,57 @@ type picture struct {
 	state  []string
 	tested []*Tested
 	left   []bool
+	goods  int // how many good ends there are
+	bad    string
 }
 
 // Picture draws the range, the newest first, with what is known of each commit.
 // Unless all is set, it is shortened to the ends, the commits that have a
 // verdict, and those that are left where these are few.
 func (s *Saved) Picture(all bool) []Row {
+	p, parents := s.picture(all)
+	rows := p.draw(parents)
+	for i := range rows {
+		if c := rows[i].Commit; c != nil {
+			rows[i].End = p.isEnd(c.Hash)
+		}
+	}
+	return rows
+}
+
+// Graph is the picture for who draws it otherwise.
+func (s *Saved) Graph(all bool) []report.Node {
+	p, parents := s.picture(all)
+	hidden, suspects := p.hidden()
+	var nodes []report.Node
+	place := make([]int, len(p.commits))
+	for v := len(p.commits) - 1; v >= 0; v-- {
+		if p.keep[v] {
+			place[v] = len(nodes)
+			c, t := p.commits[v], p.tested[v]
+			nodes = append(nodes, report.Node{
+				Hash: c.Hash, Title: c.Title, State: p.state[v], End: p.isEnd(c.Hash), ByHand: t != nil && t.ByHand,
+				Hidden: hidden[v], Suspects: suspects[v],
+			})
+		}
+	}
+	for v, list := range parents {
+		for _, q := range list {
+			if p.keep[v] {
+				n := &nodes[place[v]]
+				n.Parents = append(n.Parents, place[q])
+			}
+		}
+	}
+	return nodes
+}
+
+// picture finds what is drawn, and by place what each commit of it is drawn to be
+// built upon.
+func (s *Saved) picture(all bool) (*picture, [][]int) {
 	p := &picture{lineage: newLineage(slices.Concat(s.Good, s.journal.lineage.commits))}
 	n := len(p.commits)
+	p.goods, p.bad = len(s.Good), s.Bad.Hash
 	p.keep, p.state, p.tested = make([]bool, n), make([]string, n), make([]*Tested, n)
 	tests := s.Tested()
 	for i := range tests {
@@ -63,14 +107,11 @@ func (s *Saved) Picture(all bool) []Row {
 	if !all {
 		parents = p.reduced()
 	}
-	rows := p.draw(parents)
-	for i := range rows {
-		if c := rows[i].Commit; c != nil {
-			rows[i].End = p.at[c.Hash] < len(s.Good) || c.Hash == s.Bad.Hash
-		}
-	}
-	return rows
+	return p, parents
 }
+
+// isEnd tells whether the user gave a commit.
+func (p *picture) isEnd(hash string) bool { return p.at[hash] < p.goods || hash == p.bad }
 
 // judge finds every commit's state.
 func (p *picture) judge(s *Saved, tests []Tested) {

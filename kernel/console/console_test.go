@@ -367,8 +367,8 @@ func TestClean(t *testing.T) {
 		"ä\u0085":                "ä\ufffd",
 		"\x1bcx\x1b":             "x",
 	} {
-		if got := clean([]byte(in)); got != want {
-			t.Errorf("clean(%q) = %q, want %q", in, got, want)
+		if got := Clean([]byte(in)); got != want {
+			t.Errorf("Clean(%q) = %q, want %q", in, got, want)
 		}
 	}
 }

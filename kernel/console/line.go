@@ -31,7 +31,7 @@ type line struct {
 // parseLine cleans a raw line and finds its stamp. The stamp need not be at
 // the line's start: the kernel does not finish a line that userspace began.
 func parseLine(raw []byte) line {
-	text := clean(raw)
+	text := Clean(raw)
 	l := line{text: text, message: text}
 	if m := stamp().FindStringSubmatchIndex(text); m != nil {
 		l.stamped = true
@@ -44,9 +44,10 @@ func parseLine(raw []byte) line {
 	return l
 }
 
-// clean removes what is not text: escape sequences (ECMA-48: CSI, OSC and
-// the two-byte ones), control characters but tabs, and bytes that are no UTF-8.
-func clean(raw []byte) string {
+// Clean takes a line of outside bytes and removes what is not text: escape
+// sequences (ECMA-48: CSI, OSC and the two-byte ones) and control characters but
+// tabs. Bytes that are no UTF-8 become U+FFFD.
+func Clean(raw []byte) string {
 	plain := true
 	for _, c := range raw {
 		if c < ' ' && c != '\t' || c >= 0x7f {

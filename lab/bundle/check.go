@@ -315,9 +315,9 @@ func (c *checker) memberList(members []Member) {
 
 // The order of the members: by the first part of their names, then by name.
 // There is nothing else at the top of a bundle.
-var parts = []string{manifestName, sumsName, "REPORT.txt", "result.json", "reproduce.sh", "inputs", "kernels", "runs", "bisect"}
+var parts = []string{manifestName, sumsName, "REPORT.txt", "report.html", "result.json", "reproduce.sh", "inputs", "kernels", "runs", "bisect"}
 
-const folders = 5 // the first folder in parts
+const folders = 6 // the first folder in parts
 
 func compareNames(a, b string) int {
 	part := func(name string) int {

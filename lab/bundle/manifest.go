@@ -8,6 +8,7 @@
 //	manifest.json    what everything is, with every other member's size and digest
 //	SHA256SUMS       sha256sum(1)'s list: manifest.json, then every member
 //	REPORT.txt       for people
+//	report.html      for people with a browser
 //	result.json      for programs
 //	reproduce.sh     boots both kernels with QEMU alone; see [Script]
 //	inputs/…         the images (an OCI layout) and the guest disk made of them (disk.img.gz), initramfs, patches

@@ -93,21 +93,45 @@ func (s Script) Render(m Manifest) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("render reproduce.sh: %s kernel: %w", boot.role, err)
 		}
-		fmt.Fprintf(&b, "\nboot_%s() {\n\tlimit \"$qemu\"", boot.role)
-		for i, a := range args {
-			// An option and its value share a line.
-			if strings.HasPrefix(a, "-") || i == 0 {
-				b.WriteString(" \\\n\t\t")
-			} else {
-				b.WriteString(" ")
-			}
-			b.WriteString(argument(a))
-		}
-		b.WriteString("\n}\n")
+		fmt.Fprintf(&b, "\nboot_%s() {\n\tlimit \"$qemu\"%s\n}\n", boot.role, continued(args, "\t\t", `"$disk"`, `"$initramfs"`))
 	}
 	b.WriteString("\n")
 	b.WriteString(scriptBody)
 	return b.Bytes(), nil
+}
+
+// Command is what to type where the bundle was extracted to boot the kernel of a role
+// with these arguments, as of Good or Bad, and to see on the console what the test
+// says. There is none for a slim bundle.
+func (m *Manifest) Command(role string, args []string) (string, error) {
+	emulator, ok := emulators[m.Platform]
+	if !ok {
+		return "", fmt.Errorf("no emulator for %q", m.Platform)
+	}
+	args, err := withEcho(args)
+	if err != nil {
+		return "", err
+	}
+	k, _ := m.Kernel(role)
+	if m.Disk.Member == "" || k.Initramfs.Member == "" {
+		return "", nil
+	}
+	return fmt.Sprintf("gzip -dc %s >disk.img\ngzip -dc %s >initramfs\n%s%s\n", m.Disk.Member, k.Initramfs.Member, emulator,
+		continued(args, "  ", "disk.img", "initramfs")), nil
+}
+
+// continued writes arguments behind a command, an option and its value a line.
+func continued(args []string, indent, disk, initramfs string) string {
+	var b strings.Builder
+	for i, a := range args {
+		if strings.HasPrefix(a, "-") || i == 0 {
+			b.WriteString(" \\\n" + indent)
+		} else {
+			b.WriteString(" ")
+		}
+		b.WriteString(argument(a, disk, initramfs))
+	}
+	return b.String()
 }
 
 // withEcho adds lab.echo to the kernel command line among QEMU's arguments.
@@ -126,10 +150,11 @@ func withEcho(args []string) ([]string, error) {
 	return args, nil
 }
 
-// argument makes a shell word of one of QEMU's arguments.
-func argument(a string) string {
+// argument makes a shell word of one of QEMU's arguments; disk and initramfs are the
+// words for their paths.
+func argument(a, disk, initramfs string) string {
 	if a == InitramfsPath {
-		return `"$initramfs"`
+		return initramfs
 	}
 	parts := strings.Split(a, DiskPath)
 	for i, p := range parts {
@@ -137,7 +162,7 @@ func argument(a string) string {
 			parts[i] = quote(p)
 		}
 	}
-	return strings.Join(parts, `"$disk"`)
+	return strings.Join(parts, disk)
 }
 
 var needsNoQuotes = regexp.MustCompile(`^[A-Za-z0-9_./:=,+-]+$`)

@@ -70,12 +70,13 @@ func clonePackage(p *Package) *Package {
 	return &clone
 }
 
-// describe gives the manifest as it will be written, from a first reading of
-// all files.
-func describe(ctx context.Context, m Manifest, files []File) (Manifest, error) {
+// Plain is the manifest as it will be written: its free text made plain, its times
+// in UTC.
+func (m Manifest) Plain() Manifest {
 	m.Format = Format
 	m.Kernels = slices.Clone(m.Kernels)
 	m.Images = slices.Clone(m.Images)
+	m.Patches = slices.Clone(m.Patches)
 	m.Runs = slices.Clone(m.Runs)
 	m.Machine.Clock = m.Machine.Clock.UTC()
 	if m.Culprit != nil {
@@ -85,11 +86,24 @@ func describe(ctx context.Context, m Manifest, files []File) (Manifest, error) {
 		m.Culprit = &culprit
 	}
 	for i := range m.Kernels {
-		m.Kernels[i].Package = clonePackage(m.Kernels[i].Package)
+		k := &m.Kernels[i]
+		k.Package = clonePackage(k.Package)
+		if k.Toolchain != nil {
+			made := *k.Toolchain
+			made.Tools = slices.Clone(made.Tools)
+			k.Toolchain = &made
+		}
 	}
 	for _, t := range m.texts() {
 		*t.value = plain(*t.value)
 	}
+	return m
+}
+
+// describe gives the manifest as it will be written, from a first reading of
+// all files.
+func describe(ctx context.Context, m Manifest, files []File) (Manifest, error) {
+	m = m.Plain()
 	m.Members = make([]Member, len(files))
 	for i, f := range files {
 		content, raw := newCounter(), newCounter()

@@ -37,6 +37,7 @@ func Main(args []string) int {
 // run is Main with its surroundings as arguments.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app := newApp(args, stdout, stderr)
+	args = flagsFirst(app, args)
 	n, text := code(ctx, app.RunContext(ctx, args))
 	if text != "" {
 		fmt.Fprintf(stderr, "lab: %s\n", text)
@@ -81,7 +82,7 @@ Begin with:  lab doctor            what this machine has and lacks
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			runCommand(), bisectCommand(), reproduceCommand(), bundleCommand(), imageCommand(), kernelCommand(), doctorCommand(), demoCommand(), completionCommand(),
+			runCommand(), bisectCommand(), reproduceCommand(), reportCommand(), bundleCommand(), imageCommand(), kernelCommand(), doctorCommand(), demoCommand(), completionCommand(),
 		},
 	}
 	for _, c := range app.Commands {
@@ -104,6 +105,32 @@ func hideBehindDashes(app *cli.App, args []string) {
 			c.Subcommands, c.HideHelpCommand = nil, true
 		}
 	}
+}
+
+// flagsFirst has the flags of lab report stand before the bundle, wherever they were
+// given: it takes one argument, and no command behind "--".
+func flagsFirst(app *cli.App, args []string) []string {
+	rest, dashed := firstArgument(app.Flags, args[min(1, len(args)):])
+	if len(rest) == 0 || dashed || rest[0] != "report" {
+		return args
+	}
+	done := len(args) - len(rest) + 1
+	flags, others := slices.Clone(args[:done]), []string(nil)
+	for rest = args[done:]; len(rest) > 0; {
+		at, dashed := firstArgument(app.Command("report").Flags, rest)
+		flags = append(flags, rest[:len(rest)-len(at)]...)
+		if len(at) == 0 {
+			break
+		}
+		if dashed {
+			flags = flags[:len(flags)-1]
+			others = append(others, at...)
+			return slices.Concat(flags, []string{"--"}, others)
+		}
+		others = append(others, at[0])
+		rest = at[1:]
+	}
+	return slices.Concat(flags, others)
 }
 
 // firstArgument finds the first argument that is no flag, nor the value of one,

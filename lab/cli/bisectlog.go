@@ -1,15 +1,18 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	"github.com/google/renameio/v2"
 	"github.com/urfave/cli/v2"
 
 	"lab/kernel"
 	"lab/lab"
+	"lab/lab/report"
 )
 
 func bisectLogCommand() *cli.Command {
@@ -114,12 +117,23 @@ func bisectVisualizeCommand() *cli.Command {
 		Description: `Draws the commits between the ends as git log --graph does, the newest first, each
 with its verdict: good, bad, skip; (good) and (bad), which follow from others; ? for those
 that may be the first bad one. The picture is shortened to the ends, the commits with a
-verdict, and those that are left where these are few; --all shows every one.` + whichBisect + `
+verdict, and those that are left where these are few; --all shows every one. --svg draws
+the same as a picture that any browser shows, light or dark.` + whichBisect + `
 
-EXAMPLE
-   lab bisect visualize --all | less`,
-		Flags: []cli.Flag{dirFlag(), &cli.BoolFlag{Name: "all", Usage: "leave nothing out"}, jsonFlag()},
+EXAMPLES
+   lab bisect visualize --all | less
+   lab bisect visualize --svg bisect.svg`,
+		Flags: []cli.Flag{
+			dirFlag(), &cli.BoolFlag{Name: "all", Usage: "leave nothing out"},
+			&cli.StringFlag{Name: "svg", Usage: "write the picture to `FILE`, as SVG"}, jsonFlag(),
+		},
 		Action: withSaved(func(c *cli.Context, s *lab.Saved) error {
+			if name := c.String("svg"); name != "" {
+				if c.Bool("json") {
+					return usagef("--svg and --json exclude each other")
+				}
+				return writeSVG(name, s, c.Bool("all"))
+			}
 			rows := s.Picture(c.Bool("all"))
 			if c.Bool("json") {
 				return printJSON(c.App.Writer, rows)
@@ -128,6 +142,19 @@ EXAMPLE
 			return err
 		}),
 	}
+}
+
+// writeSVG draws a bisect into a file.
+func writeSVG(name string, s *lab.Saved, all bool) error {
+	var b bytes.Buffer
+	words := map[string]string{"good": s.Terms.Word(lab.Good), "bad": s.Terms.Word(lab.Bad)}
+	if err := report.SVG(&b, s.Graph(all), s.Axis, words); err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(name, b.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write picture: %w", err)
+	}
+	return nil
 }
 
 // drawn renders a picture.

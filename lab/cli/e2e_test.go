@@ -214,6 +214,15 @@ func testBundle(t *testing.T, home string, d demoResult) {
 	if err != nil || len(report) > 100_000 || !bytes.Contains(report, []byte("#regzbot introduced: "+d.Planted)) {
 		t.Errorf("REPORT.txt: %v, %d bytes\n%s", err, len(report), report)
 	}
+	for name, form := range map[string]string{"REPORT.txt": "text", "report.html": "html"} {
+		member, err := os.ReadFile(filepath.Join(dir, name))
+		if got, _ := runLab(t, empty, ExitGood, "report", bundle, "--format", form); err != nil || got != string(member) {
+			t.Errorf("%s: %v; lab report prints %d bytes, the member has %d", name, err, len(got), len(member))
+		}
+	}
+	if ktap, _ := runLab(t, empty, ExitGood, "report", bundle, "--format", "ktap"); !strings.Contains(ktap, "\nnot ok 2 "+d.Bisection.Bad.Hash[:12]+" ") {
+		t.Errorf("KTAP:\n%s", ktap)
+	}
 	gz, err := filepath.Glob(filepath.Join(dir, "inputs/*.gz"))
 	if err != nil || len(gz) != 2 {
 		t.Fatalf("%q, %v", gz, err)

@@ -1,65 +1,55 @@
-// Package report turns what a bundle knows into what people read.
 package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"lab/lab/bundle"
 )
-
-// Evidence is what the manifest of a bundle does not hold and a report quotes.
-type Evidence struct {
-	Good, Bad Output
-	Patch     []byte   // git show of the culprit
-	Pair      []string // of a culprit that is a merge of good commits: what of them does not go together
-	Log       string   // git bisect log
-	Tests     int      // commits tested, or said by hand to be good, bad or skipped
-	Inferred  int      // those of them that were not built, because they change nothing that is compiled
-	ByHand    int      // verdicts that somebody gave
-	Next      []string // of ready-made kernels: where to look on
-	Known     []string // why commits that were skipped do not build, where that is known
-	Proof     []string // what the culprit does when it is reverted on the bad end, and applied on the good one
-	Sure      string   // how sure the answer is, in a line; may be empty
-	Range     int      // commits that could be the first bad one at the start
-}
-
-// Output is what one run of the test wrote.
-type Output struct{ Stdout, Stderr, Syslog []byte }
 
 // MaxText is how long a report may be, in bytes: kernel mailing lists take mails
 // of 100 kB.
 const MaxText = 100_000
 
-// Text is REPORT.txt: plain text of MaxText bytes at most, in the order in which the
-// kernel's Documentation/admin-guide/reporting-regressions.rst asks for it,
-// ready to be pasted into a mail.
-func Text(m bundle.Manifest, e Evidence) []byte {
+const wide = 75 // columns of prose
+
+// text is REPORT.txt: plain text of MaxText bytes at most, ready to be pasted into
+// a mail.
+func text(d Document) []byte {
+	return cut([]byte("Subject: "+subject(d)+"\n\n"+body(d)), MaxText)
+}
+
+func subject(d Document) string { return "[REGRESSION] " + d.title() }
+
+// body is what a mail says, in the order in which the kernel's
+// Documentation/admin-guide/reporting-regressions.rst asks for it. Whatever others
+// wrote is indented: nothing in it can be a line that a program looks for.
+func body(d Document) string {
 	var b bytes.Buffer
+	m := d.Manifest
 	good, _ := m.Kernel(bundle.RoleGood)
 	bad, _ := m.Kernel(bundle.RoleBad)
 	goodRun, _ := m.Run(bundle.RoleGood)
 	badRun, _ := m.Run(bundle.RoleBad)
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 
-	title := bad.Title
-	if m.Culprit != nil {
-		title = m.Culprit.Title
-	}
-	p("Subject: [REGRESSION] %s: a container test fails", title)
+	p("%s", wrap(d.Summary, "", ""))
 	p("")
 	switch {
 	case bad.Package != nil:
-		packages(&b, m, e)
-	case m.Culprit != nil && len(m.Culprit.Options) > 0:
-		options(&b, m, e)
+		packages(&b, d)
+	case len(d.options()) > 0:
+		for _, line := range d.options() {
+			p("  %s", line)
+		}
+		p("\nboth of:   %s  %s\nfound in %s of %s that differed", m.Culprit.Commit, bad.Title, plural(len(d.Steps), "test"), plural(d.Range, "option"))
 	default:
-		p("Since commit %s (%q) a container test fails:", abbreviate(bad.Commit), bad.Title)
-		p("%s. With its parent %s it is %s: %s.", badRun.Reason, abbreviate(good.Commit), goodRun.Verdict, goodRun.Reason)
-		p("")
 		p("last good:  %s  %s", good.Commit, good.Title)
 		p("first bad:  %s  %s", bad.Commit, bad.Title)
 		if c := m.Culprit; c != nil {
@@ -68,13 +58,16 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 			p("#regzbot introduced: %s", c.Commit)
 		}
 	}
-	if len(e.Pair) > 0 {
+	if len(d.Pair) > 0 {
 		p("")
 		p("THE MERGE")
 		p("  The first bad commit is a merge, and each of its parents is good:")
-		for _, line := range e.Pair {
-			p("  %s", line)
+		for _, line := range d.Pair {
+			p("    %s", line)
 		}
+	}
+	if d.Mail.Link != "" {
+		p("\nThe bundle, with both kernels, their configs, the disk and all logs:\n%s", d.Mail.Link)
 	}
 	p("")
 	p("THE TEST")
@@ -84,8 +77,8 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 	}
 	p("  verdict  %s", symptom(m.Symptom))
 	p("")
-	section(&b, "good", goodRun, e.Good)
-	section(&b, "bad", badRun, e.Bad)
+	section(&b, d.word(goodRun.Verdict), goodRun, d.Good)
+	section(&b, d.word(badRun.Verdict), badRun, d.Bad)
 	p("THE MACHINE")
 	p("  QEMU %s, %s, %d CPU, %d MiB, %s", m.Machine.QEMU, m.Machine.Accel, m.Machine.CPUs, m.Machine.Memory, m.Platform)
 	if bad.Package == nil {
@@ -102,43 +95,66 @@ func Text(m bundle.Manifest, e Evidence) []byte {
 		p("  kernel command line: %s", m.Machine.Cmdline)
 	}
 	p("")
-	p("TO SEE IT BREAK AGAIN")
-	p("  lab reproduce bundle.tar                       (with lab)")
-	p("  tar xf bundle.tar && sh reproduce.sh           (with QEMU alone)")
-	p("")
-	if e.Log != "" {
-		p("THE BISECTION: %d tests, %d commits", e.Tests, e.Range)
-		if e.Inferred > 0 {
-			p("  %d of the verdicts were inferred: the commit changes nothing that is", e.Inferred)
-			p("  compiled, and so has the kernel of one that was tested. The first bad")
-			p("  commit and its parents were built and booted.")
-		}
-		if e.Sure != "" {
-			p("  %s", e.Sure)
-		}
-		for _, line := range e.Proof {
-			p("  %s", line)
-		}
-		for _, line := range e.Known {
-			p("  skipped: %s", line)
-		}
-		if e.ByHand > 0 {
-			p("  %d of the verdicts were given by hand: see bisect/tested.jsonl.", e.ByHand)
-		}
-		indent(&b, []byte(e.Log), 200)
-		p("")
-	}
+	again(&b, d)
+	bisection(&b, d)
 	if c := m.Culprit; c != nil && c.Package == nil && len(c.Options) == 0 {
 		p("PROPOSED TRAILERS")
 		p("  Fixes: %s (%q)", abbreviate(m.Culprit.Commit), m.Culprit.Title)
-		p("  Reported-by: your name <your address>")
+		p("  Reported-by: %s", cmp.Or(d.Mail.From, "your name <your address>"))
+		if d.Mail.Link != "" {
+			p("  Link: %s", d.Mail.Link)
+		}
 		p("")
 	}
-	if len(e.Patch) > 0 {
-		p("THE COMMIT")
-		indent(&b, e.Patch, 400)
+	if d.Hunks != "" {
+		p("WHAT OF THE COMMIT IS ENOUGH TO BREAK IT")
+		indent(&b, d.Hunks, 200)
+		p("")
 	}
-	return cut(b.Bytes())
+	if d.Patch != "" {
+		p("THE COMMIT")
+		indent(&b, d.Patch, 400)
+	}
+	return b.String()
+}
+
+// again says how to see it break.
+func again(b *bytes.Buffer, d Document) {
+	fmt.Fprintln(b, "TO SEE IT BREAK AGAIN")
+	fmt.Fprintln(b, "  lab reproduce bundle.tar                       (with lab)")
+	fmt.Fprintln(b, "  tar xf bundle.tar && sh reproduce.sh           (with QEMU alone)")
+	fmt.Fprintln(b, "  lab reproduce --kernel bzImage bundle.tar      (is it fixed in this kernel?)")
+	if d.Bad.Command != "" {
+		fmt.Fprintln(b, "  The bad kernel by hand, where the bundle is unpacked:")
+		indent(b, d.Bad.Command, 80)
+	}
+	fmt.Fprintln(b)
+}
+
+// bisection tells how it was found.
+func bisection(b *bytes.Buffer, d Document) {
+	if d.Log == "" {
+		return
+	}
+	inferred, byHand := d.counts()
+	fmt.Fprintf(b, "THE BISECTION: %s, %s\n", plural(len(d.Steps), "test"), plural(d.Range, "commit"))
+	if inferred > 0 {
+		fmt.Fprintln(b, wrap(fmt.Sprintf("%d of the verdicts were inferred: the commit changes nothing that is compiled, and so has the kernel of one that was tested. The first bad commit and its parents were built and booted.", inferred), "  ", "  "))
+	}
+	if d.Sure != "" {
+		fmt.Fprintln(b, wrap(d.Sure, "  ", "    "))
+	}
+	for _, line := range d.Proof {
+		fmt.Fprintln(b, wrap(line, "  ", "    "))
+	}
+	for _, line := range d.Known {
+		fmt.Fprintln(b, wrap("skipped: "+line, "  ", "    "))
+	}
+	if byHand > 0 {
+		fmt.Fprintf(b, "  %d of the verdicts were given by hand: see bisect/tested.jsonl.\n", byHand)
+	}
+	indent(b, d.Log, 200)
+	fmt.Fprintln(b)
 }
 
 // onTop tells what the kernels had on top of their commits.
@@ -147,6 +163,13 @@ func onTop(b *bytes.Buffer, m bundle.Manifest) {
 		return
 	}
 	fmt.Fprintln(b, "  with these on top of the commits (inputs/patches/; kernels/…/on-top.patch is what they changed):")
+	for _, line := range onTopLines(m) {
+		fmt.Fprintf(b, "    %s\n", line)
+	}
+}
+
+func onTopLines(m bundle.Manifest) []string {
+	var list []string
 	for _, p := range m.Patches {
 		what := "patch " + p.Name
 		if p.Commit != "" {
@@ -162,31 +185,16 @@ func onTop(b *bytes.Buffer, m bundle.Manifest) {
 		if len(on) > 0 {
 			where = "on the " + strings.Join(on, " and the ") + " kernel"
 		}
-		fmt.Fprintf(b, "    %s: %s\n", what, where)
+		list = append(list, what+": "+where)
 	}
-}
-
-// options tells of two configurations of one commit.
-func options(b *bytes.Buffer, m bundle.Manifest, e Evidence) {
-	goodRun, _ := m.Run(bundle.RoleGood)
-	badRun, _ := m.Run(bundle.RoleBad)
-	fmt.Fprintf(b, "With these options in its configuration a container test fails on %s:\n\n", abbreviate(m.Culprit.Commit))
-	for _, line := range m.Culprit.Options {
-		fmt.Fprintf(b, "  %s\n", line)
-	}
-	fmt.Fprintf(b, "\nWith them it is %s: %s.\nWithout them it is %s: %s.\n", badRun.Verdict, badRun.Reason, goodRun.Verdict, goodRun.Reason)
-	fmt.Fprintf(b, "\nboth of:   %s\nfound in %d tests of %d options that differed\n", m.Culprit.Commit, e.Tests, e.Range)
+	return list
 }
 
 // packages tells of ready-made kernels, which a commit is yet to be found
 // between.
-func packages(b *bytes.Buffer, m bundle.Manifest, e Evidence) {
-	good, _ := m.Kernel(bundle.RoleGood)
-	bad, _ := m.Kernel(bundle.RoleBad)
-	goodRun, _ := m.Run(bundle.RoleGood)
-	badRun, _ := m.Run(bundle.RoleBad)
-	fmt.Fprintf(b, "With the kernel %s a container test fails:\n", bad.Title)
-	fmt.Fprintf(b, "%s. With %s it is %s: %s.\n\n", badRun.Reason, good.Title, goodRun.Verdict, goodRun.Reason)
+func packages(b *bytes.Buffer, d Document) {
+	good, _ := d.Manifest.Kernel(bundle.RoleGood)
+	bad, _ := d.Manifest.Kernel(bundle.RoleBad)
 	for _, k := range []struct {
 		label string
 		bundle.Kernel
@@ -196,73 +204,108 @@ func packages(b *bytes.Buffer, m bundle.Manifest, e Evidence) {
 			fmt.Fprintf(b, "            package %s\n", k.Package.Digest)
 		}
 	}
-	fmt.Fprintf(b, "\nfound in %d tests of %d kernels\n", e.Tests, e.Range+1)
-	if len(e.Next) > 0 {
+	fmt.Fprintf(b, "\nfound in %s of %s\n", plural(len(d.Steps), "test"), plural(d.Range+1, "kernel"))
+	if len(d.Next) > 0 {
 		fmt.Fprintf(b, "\nWHAT TO DO NEXT\n")
-		for _, line := range e.Next {
-			fmt.Fprintf(b, "  - %s\n", line)
+		for _, line := range d.Next {
+			fmt.Fprintln(b, wrap(line, "  - ", "    "))
 		}
 	}
 }
 
 // cut ends a report that is too long behind a whole line.
-func cut(text []byte) []byte {
+func cut(text []byte, most int) []byte {
 	const note = "[the rest is in the bundle]\n"
-	if len(text) <= MaxText {
+	if len(text) <= most {
 		return text
 	}
-	text = text[:MaxText-len(note)]
+	text = text[:most-len(note)]
 	return append(text[:bytes.LastIndexByte(text, '\n')+1], note...)
 }
 
-func section(b *bytes.Buffer, role string, r bundle.Run, o Output) {
-	fmt.Fprintf(b, "THE %s KERNEL: %s, %s\n", strings.ToUpper(role), r.Verdict, r.Reason)
-	for _, text := range []struct {
-		name string
-		data []byte
-	}{{"stdout", o.Stdout}, {"stderr", o.Stderr}, {"syslog", o.Syslog}} {
-		if len(text.data) > 0 {
-			fmt.Fprintf(b, "  %s:\n", text.name)
-			indent(b, text.data, 40)
+// streams are what a run wrote, by name.
+func (r Run) streams() []stream {
+	return []stream{{"stdout", r.Stdout}, {"stderr", r.Stderr}, {"syslog", r.Syslog}}
+}
+
+type stream struct{ name, text string }
+
+func section(b *bytes.Buffer, word string, r bundle.Run, run Run) {
+	fmt.Fprintf(b, "THE %s KERNEL: %s, %s\n", strings.ToUpper(r.Role), word, r.Reason)
+	for _, s := range run.streams() {
+		if s.text != "" {
+			fmt.Fprintf(b, "  %s:\n", s.name)
+			indent(b, s.text, 40)
 		}
+	}
+	for i, c := range run.Reports {
+		if i == 3 {
+			fmt.Fprintf(b, "  [%d more reports on the console]\n", len(run.Reports)-i)
+			break
+		}
+		fmt.Fprintf(b, "  on the console: %s\n", c.Title)
+		indent(b, c.Text, 40)
 	}
 	fmt.Fprintln(b)
 }
 
-// indent writes at most so many lines of a text that may be anything; what
-// could steer a terminal is left out.
-func indent(b *bytes.Buffer, data []byte, most int) {
-	lines := strings.Split(strings.TrimRight(strings.ToValidUTF8(string(data), "?"), "\n"), "\n")
-	for i, line := range lines {
+// indent writes at most so many lines of a plain text.
+func indent(b *bytes.Buffer, text string, most int) {
+	list := lines(text)
+	for i, line := range list {
 		if i == most {
-			fmt.Fprintf(b, "    [%d more lines in the bundle]\n", len(lines)-most)
+			fmt.Fprintf(b, "    [%d more lines in the bundle]\n", len(list)-most)
 			return
 		}
-		line = strings.Map(func(r rune) rune {
-			if r != '\t' && (r < ' ' || r >= 0x7f && r < 0xa0) {
-				return -1
-			}
-			return r
-		}, line)
-		if r := []rune(line); len(r) > 220 {
-			line = string(r[:220]) + "…"
-		}
-		fmt.Fprintf(b, "    %s\n", line)
+		fmt.Fprintf(b, "    %s\n", clip(line, 220))
 	}
 }
 
+// wrap breaks prose into lines of at most wide columns where it can. No line begins
+// with a word that could make it a command or a trailer: the prose may quote others.
+func wrap(prose, first, rest string) string {
+	var b strings.Builder
+	column := 0
+	for i, word := range strings.Fields(prose) {
+		n := len([]rune(word))
+		switch {
+		case i == 0:
+			b.WriteString(first)
+			column = len(first)
+		case column+1+n > wide && (rest != "" || beginsLine(word)):
+			b.WriteString("\n" + rest)
+			column = len(rest)
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
+}
+
+// beginsLine tells whether a word may be the first of a line: not one of #regzbot's
+// commands, nor the name of a trailer, nor a mailbox's From.
+func beginsLine(word string) bool {
+	r, _ := utf8.DecodeRuneInString(word)
+	return (unicode.IsLetter(r) || unicode.IsDigit(r)) && !strings.Contains(word, ":") && word != "From"
+}
+
+// command is the test's, as a line for a shell.
 func command(m bundle.Manifest) string {
 	if len(m.Test.Command) == 0 {
 		return "the image's own"
 	}
 	quoted := make([]string, len(m.Test.Command))
 	for i, a := range m.Test.Command {
+		a = oneLine(a)
 		quoted[i] = a
 		if a == "" || strings.ContainsAny(a, " \t\n\"'\\$;&|<>()*?") {
 			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
 		}
 	}
-	return strings.Join(quoted, " ")
+	return clip(strings.Join(quoted, " "), 2*maxLine)
 }
 
 func symptom(s bundle.Symptom) string {
@@ -272,14 +315,11 @@ func symptom(s bundle.Symptom) string {
 	case s.Kind == "boot":
 		return "bad when the kernel does not boot"
 	case s.BadMatch != "":
-		return "bad when something matches " + s.BadMatch
+		return "bad when something matches " + oneLine(s.BadMatch)
 	case s.Kind == "crash":
 		return "bad when the kernel crashes"
 	case s.GoodMatch != "":
-		return "good when something matches " + s.GoodMatch
+		return "good when something matches " + oneLine(s.GoodMatch)
 	}
 	return "good when the command exits with status 0"
 }
-
-// abbreviate shortens a hash as Fixes: lines do, to 12 digits.
-func abbreviate(hash string) string { return hash[:min(12, len(hash))] }
