@@ -12,7 +12,9 @@ import (
 // verifyEnds tests that good is good and bad is bad. Where one is not, there
 // is nothing to search, and Unclear says what was seen.
 func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
-	b.Progress.Say(b.words("%d commits between %s and %s; checking both ends first"), b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
+	if !b.onlyEnds {
+		b.Progress.Say(b.words("%d commits between %s and %s; checking both ends first"), b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
+	}
 	for i, c := range b.result.Good {
 		b.queue = append(slices.Clone(b.result.Good[i+1:]), b.result.Bad)
 		if ok, err := b.verifyEnd(ctx, c, Good); !ok {
