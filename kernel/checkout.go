@@ -10,19 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// plainSuffix is at the end of the folder of a Tree that is not for kernels.
-const plainSuffix = "-run"
+// runSuffix is at the end of the folder of a Tree that is not for kernels, or
+// before the number of its slot.
+const runSuffix = "-run"
 
 // OpenCheckout is OpenTree for a git repository of anything, whose commits are
 // checked out for a command of the user's; see [Tree.Checkout]. Its work tree is
 // another one than that in which kernels of the same repository are built.
 //
+// Each slot, from 0, has a work tree and a repository of lab's own, so that as
+// many commits can be checked out at the same time.
+//
 // In the work tree there is a file .git, so that a command which asks git is
 // told of the commit that is checked out: lab's own repository has the tags and
 // branches that the user's has when it is opened. What the command does with git
 // it does to lab's repository, not to the user's.
-func OpenCheckout(ctx context.Context, cache, repo string) (*Tree, error) {
-	t, err := openTree(ctx, cache, repo, true)
+func OpenCheckout(ctx context.Context, cache, repo string, slot int) (*Tree, error) {
+	suffix := runSuffix
+	if slot > 0 {
+		suffix += fmt.Sprintf("-%d", slot+1)
+	}
+	t, err := openTree(ctx, cache, repo, suffix)
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", repo, err)
 	}

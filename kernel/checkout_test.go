@@ -19,7 +19,7 @@ func TestCheckout(t *testing.T) {
 	second := r.change("second", "src/a.c", "int changed;\n")
 	before := r.git("status", "--porcelain", "--ignored") + r.git("for-each-ref")
 	cache := t.TempDir()
-	tree, err := OpenCheckout(t.Context(), cache, r.dir)
+	tree, err := OpenCheckout(t.Context(), cache, r.dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestCheckout(t *testing.T) {
 func TestCheckoutAfterAnError(t *testing.T) {
 	r := newRepo(t)
 	hash := r.git("rev-parse", "HEAD")
-	tree, err := OpenCheckout(t.Context(), t.TempDir(), r.dir)
+	tree, err := OpenCheckout(t.Context(), t.TempDir(), r.dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,7 @@ type Tree struct {
 	guess      guess
 	held       *os.File // keeps what git/ finds its objects in from being freed
 	plain      bool     // not for kernels: see OpenCheckout
+	beside     string   // of a slot the base of the first, where commits are that lab has made
 	tops       topsOnce
 	makes      makesOnce
 }
@@ -101,14 +102,16 @@ const exclude = `.*
 // its remote, and kept in lab's own repository. Builds in the same repository
 // take turns; see Build.
 func OpenTree(ctx context.Context, cache, repo string) (*Tree, error) {
-	t, err := openTree(ctx, cache, repo, false)
+	t, err := openTree(ctx, cache, repo, "")
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", repo, err)
 	}
 	return t, nil
 }
 
-func openTree(ctx context.Context, cache, repo string, plain bool) (*Tree, error) {
+// openTree opens the repository with the work tree that the suffix names; the
+// empty one is for kernels.
+func openTree(ctx context.Context, cache, repo, suffix string) (*Tree, error) {
 	repo, err := filepath.Abs(repo)
 	if err != nil {
 		return nil, err
@@ -122,7 +125,7 @@ func openTree(ctx context.Context, cache, repo string, plain bool) (*Tree, error
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{repo: repo, trees: trees, plain: plain}
+	t := &Tree{repo: repo, trees: trees, plain: suffix != ""}
 	if t.kernels, err = kernelsDir(cache); err != nil {
 		return nil, err
 	}
@@ -157,10 +160,7 @@ func openTree(ctx context.Context, cache, repo string, plain bool) (*Tree, error
 		t.format = "sha256"
 	}
 	sum := sha256.Sum256([]byte(t.format + common))
-	t.base = filepath.Join(trees, hex.EncodeToString(sum[:8]))
-	if plain {
-		t.base += plainSuffix
-	}
+	t.base = filepath.Join(trees, hex.EncodeToString(sum[:8])+suffix)
 	// A partial clone says which remote has the rest: remote.NAME.promisor in
 	// git-config(1).
 	if out, err := t.userGit(ctx, "config", "--bool", "--name-only", "--get-regexp", `^remote\..*\.promisor$`); err == nil {
@@ -168,6 +168,9 @@ func openTree(ctx context.Context, cache, repo string, plain bool) (*Tree, error
 		if out, err = t.userGit(ctx, "config", "--get", strings.TrimSuffix(name, "promisor")+"url"); err == nil {
 			t.remote = strings.TrimSuffix(string(out), "\n")
 		}
+	}
+	if slot := strings.TrimPrefix(suffix, runSuffix); slot != suffix && slot != "" {
+		t.beside = strings.TrimSuffix(t.base, slot)
 	}
 	return t, t.setUp(ctx, common)
 }
@@ -191,10 +194,22 @@ func (t *Tree) setUp(ctx context.Context, common string) error {
 		if t.format != "sha1" {
 			args = append(args, "--object-format="+t.format)
 		}
+		// Beside, and then renamed: killed in the middle, git leaves half of one.
+		beside := git + ".new"
+		if err := os.RemoveAll(beside); err != nil {
+			return err
+		}
 		c := child{dir: t.base, env: t.gitEnv()}
-		if err := c.run(ctx, "git", append(args, git)...); err != nil {
+		if err := c.run(ctx, "git", append(args, beside)...); err != nil {
 			return fmt.Errorf("make a repository of our own: %w", err)
 		}
+		if err := errors.Join(os.RemoveAll(git), os.Rename(beside, git)); err != nil {
+			return err
+		}
+	}
+	// What a killed lab's git has left: who sets up is alone here.
+	if err := removeIfThere(filepath.Join(git, "config.lock")); err != nil {
+		return err
 	}
 	for _, dir := range []string{"objects/info", "info"} {
 		if err := os.MkdirAll(filepath.Join(git, dir), 0o755); err != nil {
@@ -204,7 +219,11 @@ func (t *Tree) setUp(ctx context.Context, common string) error {
 	if err := t.setUpExclude(ctx); err != nil {
 		return err
 	}
-	if err := writeIfChanged(filepath.Join(git, "objects/info/alternates"), t.objects+"\n"); err != nil {
+	alternates := t.objects + "\n"
+	if t.beside != "" {
+		alternates += filepath.Join(t.beside, "git/objects") + "\n"
+	}
+	if err := writeIfChanged(filepath.Join(git, "objects/info/alternates"), alternates); err != nil {
 		return err
 	}
 	if t.remote != "" {

@@ -71,6 +71,10 @@ type BisectOptions struct {
 	// Proof has the answer's change tested by itself, where a commit is the answer:
 	// see [Proof].
 	Proof bool
+	// Jobs is how many tests are made at the same time; 0 is one. Launcher is a
+	// line for a shell that runs each of them on another machine; see launcher.
+	Jobs     int
+	Launcher string
 	// Command is how the user began the bisect, and may go on with it: for the
 	// journal, which tells who looks on.
 	Command []string
@@ -146,8 +150,17 @@ type bisection struct {
 	candidates []search.Candidate
 	marks      []search.Mark
 	queue      []kernel.Commit // what is tested next, whatever comes out
+	answering  string          // the hash of the commit that is tested as the answer
 	ahead      *ahead          // what is being built for later; nil for nothing
 	prepared   sync.Map        // hashes of commits that were built so, and during whose test
+
+	jobs     int
+	flights  []*flight        // the tests under way
+	fresh    map[*Tested]bool // the verdicts of this run: they are said already
+	landed   chan *flight     // those that have ended,
+	flown    []time.Duration  // and how long they took
+	ready    chan struct{}    // one of them is at its boot
+	launcher *launcher        // nil where they run on this machine
 
 	compiler   []string // by which result.Walked was tested
 	audits     int
@@ -200,6 +213,7 @@ func newBisection(l *Lab, o BisectOptions) *bisection {
 	b := &bisection{
 		Lab: l, spec: o.Spec, audits: o.Audit, prove: o.Proof, ask: o.Ask, replay: o.Replay, start: time.Now(),
 		steady: o.Steady || o.Spec.Symptom.Kind == SymptomBuild || o.Terms.Fix, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
+		jobs: max(1, o.Jobs), fresh: map[*Tested]bool{}, landed: make(chan *flight), ready: make(chan struct{}, 1),
 		compiler: o.compiler, result: Bisection{Walked: o.walked, FirstParent: o.FirstParent, Paths: o.Paths},
 	}
 	if o.Snapshots {
@@ -238,12 +252,19 @@ func (b *bisection) enter(ctx context.Context, o BisectOptions, commits []kernel
 	if b.journal, err = openJournal(ctx, b.result.Dir); err != nil {
 		return err
 	}
+	if o.Launcher != "" {
+		if b.launcher, err = b.newLauncher(o.Launcher, key[:16]); err != nil {
+			return err
+		}
+	}
 	b.commits = commits
 	return b.begin(ctx, o, key)
 }
 
 // Close ends the work, whatever of it was begun.
 func (b *bisection) Close() {
+	b.ground()
+	b.launcher.Close()
 	if b.journal != nil {
 		b.journal.Close()
 	}
@@ -260,6 +281,7 @@ func (b *bisection) Close() {
 // and the guest made. Where verdicts come in from elsewhere, or are taken back,
 // it begins again: what is on record is not tested again.
 func (b *bisection) hunt(ctx context.Context, commits []kernel.Commit) error {
+	defer b.ground()
 	b.commits = commits
 	b.recall()
 	if err := b.replayed(ctx); err != nil {
@@ -385,8 +407,8 @@ func (b *bisection) search(ctx context.Context) error {
 	if err := b.vain.read(ctx, b.tree, b.commits); err != nil {
 		return err
 	}
-	told := false
-	for n := 1; b.result.Unclear == ""; n++ {
+	told, n := false, 0
+	for b.result.Unclear == "" {
 		if err := b.journal.refresh(); err != nil {
 			return err
 		}
@@ -418,10 +440,16 @@ func (b *bisection) search(ctx context.Context) error {
 				told = true
 			}
 		case step.Test >= 0:
-			c := b.commits[step.Test]
-			b.Progress.Say("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), b.words(step.Why),
-				plural(step.Left, b.words("commit")), b.result.Range, plural(step.Steps, "test"), seconds(time.Since(b.start)))
-			if _, err := b.test(ctx, c, RoleStep, step.Left); err != nil {
+			err := b.round(ctx, round{
+				Search: search.Search{Candidates: b.candidates, Exact: true}, Step: step, evidence: search.Certain(b.marks), commits: b.commits,
+				role: func(kernel.Commit) string { return RoleStep },
+				tell: func(c kernel.Commit, why string) {
+					n++
+					b.Progress.Say("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), why,
+						plural(step.Left, b.words("commit")), b.result.Range, plural(step.Steps, "test"), seconds(time.Since(b.start)))
+				},
+			})
+			if err != nil {
 				return err
 			}
 			continue

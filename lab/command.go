@@ -84,55 +84,24 @@ func (l *Lab) openCommands(ctx context.Context, s Spec) (*commands, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := kernel.OpenCheckout(ctx, l.Cache, dir)
+	tree, err := kernel.OpenCheckout(ctx, l.Cache, dir, 0)
 	if err != nil {
 		return nil, err
 	}
 	return &commands{history{Lab: l, tree: tree}, *s.Command}, nil
 }
 
-// command gives a commit's verdict: that of a commit with the same files, or what
-// the command says. Where it is the same commit's files that are to be seen again,
-// and where the command gets no files, it is run in any case.
-func (b *bisection) command(ctx context.Context, c kernel.Commit, role string, left int) (*Tested, error) {
-	r := Tested{Commit: c, Role: role, Left: left}
-	files := c // the commit whose files are there
-	if !b.spec.Command.NoCheckout {
-		top, failure, err := b.commands.tree.OnTop(ctx, c.Hash, b.options)
-		if err != nil {
-			return nil, err
-		}
-		if failure != nil {
-			t := Trial{End: EndBuild, Failure: failure, Detail: oneLine(failure.Line)}
-			r.Verdict, r.End = b.judge(t), t.End
-			return &r, nil
-		}
-		if r.Tree, err = b.commands.tree.TreeHash(ctx, top.Commit); err != nil {
-			return nil, err
-		}
-		files.Hash = top.Commit
+// checkCommand is an error where the command is not there: on an end that is
+// tested first, or beside it, that is the user's slip, and no verdict.
+func (b *bisection) checkCommand(t Trial, r Tested) error {
+	if b.commands == nil || r.Role != RoleEnd || t.End != EndTest || t.Result.Exit != 126 && t.Result.Exit != 127 {
+		return nil
 	}
-	if same := b.sameTree(r); same != nil {
-		r.Verdict, r.End, r.Exit, r.Inferred = same.Verdict, same.End, same.Exit, same.Commit.Hash
-		return &r, nil
+	first := slices.ContainsFunc(b.journal.records, func(r record) bool { return r.Tested != nil && b.isFirst(r.Tested.Commit) })
+	if !first || b.isFirst(r.Commit) {
+		return fmt.Errorf("the command cannot be run on %s, which is tested first: exit status %d%s", name(r.Commit), t.Result.Exit, quoted(t.Detail))
 	}
-	t, err := b.trial(ctx, files)
-	if err != nil {
-		return nil, err
-	}
-	if missing := t.End == EndTest && (t.Result.Exit == 126 || t.Result.Exit == 127); missing && role == RoleEnd && b.isFirst(c) {
-		return nil, fmt.Errorf("the command cannot be run on %s, which is tested first: exit status %d%s", name(c), t.Result.Exit, quoted(t.Detail))
-	}
-	r.Verdict, r.End, r.Exit, r.Test = b.judge(t), t.End, exitOf(t), t.Test
-	if r.Dir, err = b.save(t, c); err != nil {
-		return nil, err
-	}
-	if again, err := b.asked(ctx, t, &r); err != nil {
-		return nil, err
-	} else if again {
-		return b.command(ctx, c, role, left)
-	}
-	return &r, nil
+	return nil
 }
 
 // sameTree finds an earlier test of the same files.
@@ -158,16 +127,30 @@ func (b *bisection) isFirst(c kernel.Commit) bool {
 }
 
 // trial runs the command on a commit.
-func (a *commands) trial(ctx context.Context, c kernel.Commit) (t Trial, err error) {
-	defer a.Progress.Show("")
+func (a *commands) trial(ctx context.Context, c kernel.Commit) (Trial, error) {
+	return a.trialIn(ctx, c, 0)
+}
+
+// trialIn runs the command on a commit, in the work tree of a slot.
+func (a *commands) trialIn(ctx context.Context, c kernel.Commit, slot int) (t Trial, err error) {
+	defer a.show(c.Hash, "")
 	t.Kernel.Commit = c.Hash
 	if a.command.NoCheckout {
 		err = a.run(ctx, a.command.Dir, c, nil, &t)
 		return t, err
 	}
-	a.Progress.Show("checking out %s", short(c.Hash))
-	waiting := func(holder string) { a.Progress.Say("  waiting for the work tree, in use by %s", holder) }
-	err = a.tree.Checkout(ctx, c.Hash, waiting, func(dir string, lock *os.File) error {
+	a.show(c.Hash, "checking out %s", short(c.Hash))
+	tree := a.tree
+	if slot > 0 {
+		if tree, err = kernel.OpenCheckout(ctx, a.Cache, tree.Repository(), slot); err != nil {
+			return t, err
+		}
+		defer tree.Close()
+	}
+	waiting := func(holder string) {
+		a.Progress.Say("  %s: waiting for the work tree, in use by %s", short(c.Hash), holder)
+	}
+	err = tree.Checkout(ctx, c.Hash, waiting, func(dir string, lock *os.File) error {
 		err := a.run(ctx, dir, c, lock, &t)
 		if err == nil && t.End == EndTimeout {
 			err = errKilled
@@ -185,7 +168,7 @@ var errKilled = errors.New("the command was killed")
 
 // run runs the command once, in a folder, and puts what came of it into t.
 func (a *commands) run(ctx context.Context, dir string, c kernel.Commit, lock *os.File, t *Trial) error {
-	show := func(line string) { a.Progress.Show("running on %s: %s", short(c.Hash), line) }
+	show := func(line string) { a.show(c.Hash, "running on %s: %s", short(c.Hash), line) }
 	show(oneLine(a.command.String()))
 	timed, cancel := ctx, context.CancelFunc(func() {})
 	if a.command.Timeout > 0 {
@@ -193,17 +176,13 @@ func (a *commands) run(ctx context.Context, dir string, c kernel.Commit, lock *o
 	}
 	defer cancel()
 	argv := a.command.argv()
-	cmd := exec.CommandContext(timed, argv[0], argv[1:]...)
+	cmd := inGroup(timed, argv)
 	stdout, stderr := &output{line: show}, &output{line: show}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, stdout, stderr
 	cmd.Env = commandEnv(os.Environ(), dir, c.Hash, a.command.NoCheckout)
 	if lock != nil {
 		cmd.ExtraFiles = []*os.File{lock}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = 5 * time.Second
-	// The death signal comes when the *thread* that started the child dies.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	start := time.Now()
@@ -239,6 +218,17 @@ func (a *commands) run(ctx context.Context, dir string, c kernel.Commit, lock *o
 		return fmt.Errorf("the command %s on %s, which is no verdict (as git bisect run has it) and ends the bisect; the same call goes on here; where that is bad, have the command say so: CMD || exit 1%s", what, name(c), quoted(t.Detail))
 	}
 	return nil
+}
+
+// inGroup is a command with a process group of its own, which is told to end with
+// ctx and, as far as its first process goes, with us. The thread that starts it
+// has to stay: the death signal comes when that one dies.
+func inGroup(ctx context.Context, argv []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
 }
 
 func quoted(line string) string {

@@ -128,6 +128,10 @@ func (b *bisection) confirming() *kernel.Commit {
 		case t == nil:
 		case t.Role != RoleConfirm:
 			culprit = nil
+		case t.Confirms != "":
+			if i, ok := b.journal.lineage.at[t.Confirms]; ok {
+				culprit = &b.journal.lineage.commits[i]
+			}
 		case culprit == nil || !slices.Contains(culprit.Parents, t.Commit.Hash):
 			culprit = &t.Commit
 		}
@@ -141,7 +145,8 @@ func (b *bisection) confirming() *kernel.Commit {
 // before is weighed with them, unless the test is known to be steady.
 func (b *bisection) confirm(ctx context.Context, culprit kernel.Commit) error {
 	b.Progress.Say(b.words("the first %s commit would be %s; testing it and its %s again"), b.called(Bad), name(culprit), plural(len(culprit.Parents), b.words("parent")))
-	b.queue = b.answer(ctx, culprit)[1:]
+	b.drop(func(f *flight) bool { return f.r.Role != RoleConfirm })
+	b.queue, b.answering = b.answer(ctx, culprit)[1:], culprit.Hash
 	defer func() { b.queue = nil }()
 	t, err := b.test(ctx, culprit, RoleConfirm, 1)
 	if err != nil {

@@ -82,6 +82,10 @@ var needs = []need{
 	{"chromium", nil, ForTests, same("chromium")},
 	{"ssh-keygen", nil, ForTests, map[string]string{"apt-get": "openssh-client", "dnf": "openssh", "pacman": "openssh", "zypper": "openssh-common"}},
 	{"bwrap", nil, ForTests, same("bubblewrap")},
+	{"munged", []string{"/usr/sbin/munged"}, ForTests, same("munge")},
+	{"slurmctld", []string{"/usr/sbin/slurmctld"}, ForTests, map[string]string{"apt-get": "slurmctld", "dnf": "slurm-slurmctld"}},
+	{"slurmd", []string{"/usr/sbin/slurmd"}, ForTests, map[string]string{"apt-get": "slurmd", "dnf": "slurm-slurmd"}},
+	{"srun", nil, ForTests, map[string]string{"apt-get": "slurm-client", "dnf": "slurm"}},
 }
 
 // installers are the package managers that lab knows, and how they install

@@ -30,8 +30,10 @@ type Rate struct {
 // indexes mean: the good ends, which may turn out to be bad themselves, and the
 // range behind them.
 type weighed struct {
+	search.Search
 	search.Step
-	commits []kernel.Commit
+	evidence []search.Evidence
+	commits  []kernel.Commit
 }
 
 // weighAll has the search weigh all runs so far.
@@ -51,8 +53,9 @@ func (b *bisection) weighAll() weighed {
 			c.Inert = b.candidates[i-first].Inert
 		}
 	}
-	e, _ := evidence(b.journal.records, l, certain)
-	w.Step = search.Search{Candidates: list, Confidence: b.confidence, MaxRuns: b.maxRuns}.Next(e)
+	w.evidence, _ = evidence(b.journal.records, l, certain)
+	w.Search = search.Search{Candidates: list, Confidence: b.confidence, MaxRuns: b.maxRuns}
+	w.Step = w.Next(w.evidence)
 	return w
 }
 
@@ -93,21 +96,25 @@ func mean(list []time.Duration) float64 {
 // itself first.
 func (b *bisection) decide(ctx context.Context) (done bool, err error) {
 	w := b.weighAll()
-	b.result.Confidence, b.result.Rate = w.Confidence, (*Rate)(&w.Rate)
+	b.result.Confidence, b.result.Rate = w.Step.Confidence, (*Rate)(&w.Rate)
 	switch {
 	case w.Test >= 0:
-		c := w.commits[w.Test]
-		b.Progress.Say("%s\n  %s; the likeliest is the first bad one with %s", name(c), b.words(w.Why), search.Percent(w.Confidence))
-		role := RoleAgain
-		if b.journal.tested(c.Hash, RoleStep) == nil && b.journal.tested(c.Hash, RoleEnd) == nil {
-			role = RoleStep
-		}
-		_, err := b.test(ctx, c, role, w.Left)
-		return false, err
+		return false, b.round(ctx, round{
+			Search: w.Search, Step: w.Step, evidence: w.evidence, commits: w.commits,
+			role: func(c kernel.Commit) string {
+				if b.isFlying(c, RoleStep) || b.journal.tested(c.Hash, RoleStep) != nil || b.journal.tested(c.Hash, RoleEnd) != nil {
+					return RoleAgain
+				}
+				return RoleStep
+			},
+			tell: func(c kernel.Commit, why string) {
+				b.Progress.Say("%s\n  %s; the likeliest is the first bad one with %s", name(c), why, search.Percent(w.Step.Confidence))
+			},
+		})
 	case w.Culprit >= 0:
 		c := w.commits[w.Culprit]
 		if w.Culprit < len(b.result.Good) {
-			b.result.Unclear = fmt.Sprintf("the good end %s seems to be bad itself, with a probability of %s: give --good an older one", name(c), search.Percent(w.Confidence))
+			b.result.Unclear = fmt.Sprintf("the good end %s seems to be bad itself, with a probability of %s: give --good an older one", name(c), search.Percent(w.Step.Confidence))
 			return true, nil
 		}
 		if !b.confirmed(c) {

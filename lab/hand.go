@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,10 @@ func (b *Bisection) Evidence() []Tested {
 			list = append(list, t)
 		}
 	}
+	// Of tests at the same time, that of the culprit may be the last.
+	slices.SortStableFunc(list, func(x, y Tested) int {
+		return cmp.Compare(len(x.Confirms), len(y.Confirms))
+	})
 	return list
 }
 
@@ -263,7 +268,7 @@ func findCandidate(ctx context.Context, l *Lab, s *Saved, rev string) (kernel.Co
 	if e != nil {
 		return c, fmt.Errorf("%w; and its repository cannot be asked: %w", err, e)
 	}
-	tree, e := kernel.OpenCheckout(ctx, l.Cache, dir)
+	tree, e := kernel.OpenCheckout(ctx, l.Cache, dir, 0)
 	if e != nil {
 		return c, fmt.Errorf("%w; and its repository cannot be asked: %w", err, e)
 	}

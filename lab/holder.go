@@ -18,7 +18,8 @@ type Holder struct {
 	PID     int       `json:"pid"`
 	Host    string    `json:"host"`
 	Since   time.Time `json:"since"`
-	Testing string    `json:"testing,omitempty"` // the commit, by its hash
+	Testing string    `json:"testing,omitempty"` // the commit, by its hash: of several the last that was begun,
+	Beside  []string  `json:"beside,omitempty"`  // and the others
 	Began   time.Time `json:"began,omitzero"`    // when that test did
 }
 
@@ -29,9 +30,9 @@ func (h Holder) String() string {
 	return fmt.Sprintf("process %d on %s, since %s", h.PID, h.Host, h.Since.Local().Format("2006-01-02 15:04:05"))
 }
 
-// hold says in the lock file who has the lock, and which commit it tests. It is
+// hold says in the lock file who has the lock, and which commits it tests. It is
 // for people: what cannot be written, on a full disk, stops nothing.
-func (j *journal) hold(testing string) error {
+func (j *journal) hold(testing ...string) error {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	if j.holder.PID == 0 {
 		host, err := os.Hostname()
@@ -40,8 +41,10 @@ func (j *journal) hold(testing string) error {
 		}
 		j.holder = Holder{PID: os.Getpid(), Host: host, Since: now}
 	}
-	j.holder.Testing, j.holder.Began = testing, time.Time{}
-	if testing != "" {
+	j.holder.Testing, j.holder.Beside, j.holder.Began = "", nil, time.Time{}
+	if len(testing) > 0 {
+		last := len(testing) - 1
+		j.holder.Testing, j.holder.Beside = testing[last], testing[:last]
 		j.holder.Began = now
 	}
 	data, err := json.Marshal(j.holder)

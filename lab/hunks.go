@@ -90,6 +90,7 @@ func (b *bisection) bisectSet(ctx context.Context, o BisectOptions, of *bisectio
 		return err
 	}
 	defer b.journal.Close()
+	defer b.launcher.Close()
 	return b.hunt(ctx, commits)
 }
 

@@ -140,7 +140,7 @@ func openJournal(ctx context.Context, dir string) (*journal, error) {
 		return nil, err
 	}
 	j.lock = lock
-	if err := j.hold(""); err != nil {
+	if err := j.hold(); err != nil {
 		j.Close()
 		return nil, err
 	}

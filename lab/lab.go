@@ -36,6 +36,9 @@ type Lab struct {
 	lost  string          // the symbols that the last kernel's config lost: said when they change
 	onTop string          // what the last kernel had on top of its commit: said when it changes
 	known map[string]bool // kinds of known breakages that were said
+
+	saying sync.Mutex // of known and voices: trials may be under way at the same time
+	voices voices
 }
 
 // Progress is how a job says what it does. Either function may be nil; both may

@@ -71,12 +71,12 @@ func (b *bisection) testSet(ctx context.Context, set []int, role string, left in
 	}
 	if same := b.sameSet(t, set, role); same != nil {
 		r.Verdict, r.End, r.Exit, r.Inferred = same.Verdict, same.End, same.Exit, same.Commit.Hash
-		return b.record(&r, nil)
+		return r, b.record(&r)
 	}
 	if t.End == EndBuilt && b.spec.needsGuest() {
 		made, g := s.with(set), *b.guest
 		g.test = made.Test
-		if err := b.try(ctx, made.Spec, &g, &t); err != nil {
+		if err := b.tryOn(ctx, made.Spec, &g, &t); err != nil {
 			return Tested{}, err
 		}
 	}
@@ -89,7 +89,7 @@ func (b *bisection) testSet(ctx context.Context, set []int, role string, left in
 	} else if again {
 		return b.testSet(ctx, set, role, left)
 	}
-	return b.record(&r, nil)
+	return r, b.record(&r)
 }
 
 // sameSet finds an earlier test of a kernel with the same bytes, and all else the

@@ -277,7 +277,7 @@ func (d *descent) stage(ctx context.Context, onto string, good []string, bad str
 	}
 	o := BisectOptions{
 		Spec: d.o.Spec, Good: good, Bad: bad, Terms: d.o.Terms, Dir: filepath.Join(d.result.Dir, folder),
-		Confidence: d.o.Confidence, MaxRuns: d.o.MaxRuns, Steady: d.o.Steady, Command: d.o.Command, Ask: d.o.Ask,
+		Confidence: d.o.Confidence, MaxRuns: d.o.MaxRuns, Steady: d.o.Steady, Jobs: d.o.Jobs, Launcher: d.o.Launcher, Command: d.o.Command, Ask: d.o.Ask,
 	}
 	o.Spec.Kernel.Repo = d.tree.Repository()
 	s := newBisection(d.Lab, o)

@@ -174,9 +174,9 @@ func (b *bisection) proofRun(ctx context.Context, tree *kernel.Tree, end kernel.
 	if b.commands != nil {
 		files := end
 		files.Hash = top.Commit
-		t, err = b.commands.trial(ctx, files)
+		t, err = b.runCommand(ctx, files, 0)
 	} else if t, err = b.tryBuild(ctx, tree, end, o); err == nil && t.End == EndBuilt && b.spec.needsGuest() {
-		err = b.try(ctx, b.spec, b.guest, &t)
+		err = b.tryOn(ctx, b.spec, b.guest, &t)
 	}
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -154,8 +155,8 @@ func (l *Lab) notice(text string) {
 // the kernel does not build, and else stands at EndBuilt.
 func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, o kernel.BuildOptions) (Trial, error) {
 	start := time.Now()
-	defer l.Progress.Show("")
-	l.Progress.Show("building %s", short(c.Hash))
+	defer l.show(c.Hash, "")
+	l.show(c.Hash, "building %s", short(c.Hash))
 	o.Progress = l.buildProgress(c.Hash)
 	k, failure, cached, err := tree.Build(ctx, c.Hash, o)
 	if err != nil {
@@ -193,6 +194,8 @@ func (l *Lab) tryBuild(ctx context.Context, tree *kernel.Tree, c kernel.Commit, 
 
 // sayKnown tells known breakages, each kind once.
 func (l *Lab) sayKnown(hash string, known []kernel.Breakage) {
+	l.saying.Lock()
+	defer l.saying.Unlock()
 	for _, b := range known {
 		if l.known[b.Kind] {
 			continue // once is enough
@@ -228,11 +231,11 @@ func (l *Lab) buildProgress(hash string) func(line string, objects, total int) {
 	return func(line string, objects, total int) {
 		switch {
 		case objects == 0 && strings.HasPrefix(line, "waiting"):
-			l.Progress.Show("%s", line)
+			l.show(hash, "%s", line)
 		case total > 0:
-			l.Progress.Show("building %s: %d of about %d objects, %s", short(hash), objects, total, seconds(time.Since(start)))
+			l.show(hash, "building %s: %d of about %d objects, %s", short(hash), objects, total, seconds(time.Since(start)))
 		default:
-			l.Progress.Show("building %s: %d objects, %s", short(hash), objects, seconds(time.Since(start)))
+			l.show(hash, "building %s: %d objects, %s", short(hash), objects, seconds(time.Since(start)))
 		}
 	}
 }
@@ -251,8 +254,13 @@ func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
 		return err
 	}
 	t.QEMU = g.emulator.version
-	l.Progress.Show("booting %s", t.Kernel.Release)
-	defer l.Progress.Show("")
+	of := cmp.Or(t.Kernel.Commit, t.Kernel.Release)
+	what := t.Kernel.Release
+	if t.Kernel.Commit != "" {
+		what = short(t.Kernel.Commit) + ": " + what
+	}
+	l.show(of, "booting %s", what)
+	defer l.show(of, "")
 	before := *t
 	defer checkModules(s.Kernel.Modules, t)
 	defer l.checkCrash(t)

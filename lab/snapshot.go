@@ -165,11 +165,11 @@ func (s *snapshots) close() {
 
 // repeated gives the guest for a test of a kernel: for a repeated run, one that may
 // be restored.
-func (b *bisection) repeated(g *guest, r Tested) *guest {
+func (b *bisection) repeated(g *guest, r Tested, known []record) *guest {
 	if b.snapshots == nil || r.Role != RoleAgain || b.snapshots.isOff() {
 		return g
 	}
-	all := bothWays(b.journal.records)
+	all := bothWays(known)
 	for _, x := range all {
 		if x.differ(len(all)) {
 			b.notice(noSnapshots + x.String())
@@ -177,7 +177,7 @@ func (b *bisection) repeated(g *guest, r Tested) *guest {
 			return g
 		}
 	}
-	if n := runsOf(b.journal.records, r.Commit); (n.Bad+n.Good)%coldEvery == 0 {
+	if n := runsOf(known, r.Commit); (n.Bad+n.Good)%coldEvery == 0 {
 		return g
 	}
 	again := *g

@@ -141,7 +141,7 @@ func TestRepeated(t *testing.T) {
 	test := func(role string, restored bool, mark Mark) bool {
 		r := Tested{Commit: c, Role: role, Kernel: "sha256:1", Restored: restored}
 		r.Mark = mark
-		may := b.repeated(g, r) != g
+		may := b.repeated(g, r, b.journal.records) != g
 		b.journal.records = append(b.journal.records, record{Tested: &r})
 		return may
 	}

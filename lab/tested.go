@@ -25,6 +25,9 @@ const (
 type Tested struct {
 	Commit kernel.Commit `json:"commit"`
 	Role   string        `json:"role"`
+	// Confirms is, of a parent that is tested with the answer, the hash of the
+	// answer: either may be done first.
+	Confirms string `json:"confirms,omitempty"`
 	Verdict
 	// ByHand is a verdict that somebody gave: of a trial that they were asked
 	// about, or, where the role is RoleHand, without one.
@@ -62,69 +65,44 @@ type Tested struct {
 }
 
 // test gives a commit's verdict: from the journal, from a kernel of the same
-// bytes, or by a trial. It is in the journal before anybody acts on it.
+// bytes, or by a trial. It is in the journal before anybody acts on it. What is
+// tested next in any case begins meanwhile, as far as there is room.
 func (b *bisection) test(ctx context.Context, c kernel.Commit, role string, left int) (Tested, error) {
 	if t := b.journal.tested(c.Hash, role); t != nil && role != RoleAgain {
-		b.Progress.Say("  %s, as %s before: %s", b.called(t.Mark), told(*t), t.Reason)
+		if !b.fresh[t] {
+			b.Progress.Say("  %s, as %s before: %s", b.called(t.Mark), told(*t), t.Reason)
+		}
 		return *t, nil
 	}
-	if err := b.journal.hold(c.Hash); err != nil {
-		return Tested{}, err
-	}
-	if role == RoleStep && b.tree != nil {
-		if r, err := b.infer(ctx, c, left); err != nil || r != nil {
-			return b.record(r, err)
+	for b.room() == 0 && !b.isFlying(c, role) {
+		if _, err := b.await(ctx, 0); err != nil {
+			return Tested{}, err
 		}
 	}
-	if b.commands != nil {
-		return b.record(b.command(ctx, c, role, left))
+	if !b.isFlying(c, role) {
+		if t, err := b.takeOff(ctx, c, role, left); err != nil {
+			return Tested{}, err
+		} else if t != nil {
+			return *t, nil
+		}
 	}
-	during := b.preparing(c)
-	t, err := b.trial(ctx, c)
-	if err != nil {
-		return Tested{}, err
-	}
-	modules, err := digestModules(t.Kernel.Modules)
-	if err != nil {
-		return Tested{}, err
-	}
-	if err := b.drift(&t); err != nil {
-		return Tested{}, err
-	}
-	r := Tested{Commit: c, Role: role, Kernel: t.Kernel.Digest, Modules: modules, Drift: len(t.Drift), OnTop: t.Kernel.OnTop, Cached: t.Cached, Left: left}
-	if t.Failure != nil && t.Failure.Hint != nil {
-		r.Known = t.Failure.Hint.Kind
-	}
-	if t.Cached {
-		r.Prepared = during
-	}
-	g, err := b.guestOf(ctx, &r)
-	if err != nil {
-		return Tested{}, err
-	}
-	if same := b.sameBytes(t, r); same != nil {
-		r.Verdict, r.End, r.Exit, r.Inferred, r.Build = same.Verdict, same.End, same.Exit, same.Commit.Hash, t.Build
-	} else {
-		if t.End == EndBuilt && b.spec.needsGuest() {
-			b.lookAhead(ctx, r)
-			err := b.try(ctx, b.spec, b.repeated(g, r), &t)
-			b.ahead.settle()
-			if err != nil {
+	for {
+		for _, next := range b.queue {
+			if b.room() == 0 || b.isFlying(next, role) || b.journal.tested(next.Hash, role) != nil {
+				continue
+			}
+			if _, err := b.takeOff(ctx, next, role, left); err != nil {
 				return Tested{}, err
 			}
 		}
-		r.Verdict, r.End, r.Exit = b.judge(t), t.End, exitOf(t)
-		r.Build, r.Boot, r.Test, r.Restored = t.Build, t.Boot, t.Test, t.Restored
-		if r.Dir, err = b.save(t, c); err != nil {
+		t, err := b.await(ctx, 0)
+		if err != nil {
 			return Tested{}, err
 		}
-		if again, err := b.asked(ctx, t, &r); err != nil {
-			return Tested{}, err
-		} else if again {
-			return b.test(ctx, c, role, left)
+		if t != nil && t.Commit.Hash == c.Hash && t.Role == role {
+			return *t, nil
 		}
 	}
-	return b.record(&r, nil)
 }
 
 // save keeps a trial, and says where below the bisect's folder.
@@ -134,25 +112,27 @@ func (b *bisection) save(t Trial, c kernel.Commit) (string, error) {
 }
 
 // record has a verdict in the journal and then says it.
-func (b *bisection) record(r *Tested, err error) (Tested, error) {
-	if err == nil {
-		err = b.journal.add(record{Event: eventVerdict, Tested: r})
+func (b *bisection) record(r *Tested) error {
+	if err := b.journal.add(record{Event: eventVerdict, Tested: r}); err != nil {
+		return err
 	}
-	if err != nil {
-		return Tested{}, err
+	b.fresh[r] = true
+	of := ""
+	if b.jobs > 1 {
+		of = brief(r.Commit) + " "
 	}
-	b.Progress.Say("  %s: %s (%s)", b.called(r.Mark), r.Reason, b.took(*r))
-	return *r, nil
+	b.Progress.Say("  %s%s: %s (%s)", of, b.called(r.Mark), r.Reason, b.took(*r))
+	return nil
 }
 
 // guestOf gives the guest that a candidate is tried with: where images are
 // bisected one of its own, whose image the record then names.
-func (b *bisection) guestOf(ctx context.Context, r *Tested) (*guest, error) {
+func (b *bisection) guestOf(ctx context.Context, r *Tested, known []record) (*guest, error) {
 	if b.gallery == nil {
 		return b.guest, nil
 	}
 	before := ""
-	for _, old := range b.journal.records {
+	for _, old := range known {
 		if old.Tested != nil && old.Tested.Commit.Hash == r.Commit.Hash {
 			before = old.Tested.Image
 		}
@@ -171,11 +151,11 @@ func (b *bisection) guestOf(ctx context.Context, r *Tested) (*guest, error) {
 
 // sameBytes finds an earlier test of a kernel, or image, with the very same bytes.
 // What is tested again on purpose is not inferred.
-func (b *bisection) sameBytes(t Trial, r Tested) *Tested {
+func sameBytes(known []record, t Trial, r Tested) *Tested {
 	if own(r.Role) != "" || t.End != EndBuilt {
 		return nil
 	}
-	for _, old := range b.journal.records {
+	for _, old := range known {
 		if o := old.Tested; o != nil && o.Kernel == r.Kernel && o.Image == r.Image && o.Modules == r.Modules && o.Inferred == "" {
 			return o
 		}

@@ -81,6 +81,8 @@ The state is kept in --dir, one line an event. Stopped at any instant, the same
 command goes on where it was. From another terminal, or after it was stopped, the
 commands below tell where it stands, give verdicts by hand and take verdicts back.
 
+` + manyHelp + `
+
 With --prompt lab asks for the verdict of each trial, and suggests what the test says.
 Without an image nothing is booted by lab: it builds the kernel, names its file, and
 asks what you saw of it on your own machine.
@@ -100,6 +102,8 @@ EXAMPLES
    lab bisect --good v1.0 --bad HEAD --run 'make && ./test'
    lab bisect --hunks --good v1.0 --bad HEAD --run 'make && ./test'
    lab bisect --fix --bad v1.0 --good HEAD --run 'make && ./test'
+   lab bisect --good v1.0 --bad HEAD --jobs 4 --run 'make && ./test'
+   lab bisect --good v1.0 --bad HEAD --jobs 8 --launcher 'srun -c8' --run 'make -j8 && ./test'
    lab bisect --good v1.0 --timeout 10m --bad-match 'segfault' --run -- make check
    lab bisect --repo ~/linux --good v6.1.150 --bad v6.1.153 --config host --prompt
    lab bisect --repo ~/linux --replay bisect.log --config container --image rootfs:app.tar -- /test
@@ -128,7 +132,7 @@ EXAMPLES
 			&cli.BoolFlag{Name: "with-vmlinux", Usage: "add both kernels with their symbols to the bundle, for gdb and scripts/decode_stacktrace.sh; they are built once more for it", Category: catOutput},
 			&cli.BoolFlag{Name: "with-source", Usage: "add the commits that were searched to the bundle: git fetch takes them from inputs/source.bundle", Category: catOutput},
 			jsonFlag(),
-		}, endFlags(), settingFlags(), runFlags(), kernelFlags(), testFlags()),
+		}, manyFlags(), endFlags(), settingFlags(), runFlags(), kernelFlags(), testFlags()),
 		Action: func(c *cli.Context) error {
 			s, err := spec(c)
 			if err != nil {
@@ -162,7 +166,7 @@ EXAMPLES
 				return usagef("--max-runs %d: there cannot be fewer than none", o.MaxRuns)
 			}
 			o.Command, _ = c.App.Metadata[rawArgs].([]string)
-			for _, set := range []func(*cli.Context, *lab.BisectOptions) error{setEnds, readReplay, checkCandidates} {
+			for _, set := range []func(*cli.Context, *lab.BisectOptions) error{setEnds, readReplay, checkCandidates, setMany} {
 				if err := set(c, &o); err != nil {
 					return err
 				}
@@ -234,7 +238,7 @@ func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
 		}
 	}
 	if len(o.Kernels) > 0 {
-		for _, name := range append([]string{"repo", "config", "toolchain", "jobs", "audit", "with-source", "with-vmlinux"}, onTop...) {
+		for _, name := range append([]string{"repo", "config", "toolchain", "make-jobs", "audit", "with-source", "with-vmlinux"}, onTop...) {
 			if c.IsSet(name) {
 				return usagef("--kernels and --%s exclude each other: ready-made kernels are built already", name)
 			}

@@ -20,7 +20,7 @@ func runFlags() []cli.Flag {
 
 // notKernels are the flags that go with --run; the others are of kernels.
 var notKernels = []string{
-	"run", "no-checkout", "repo", "good", "bad", "first-parent", "hunks", "path", "fix", "term-good", "term-bad", "prompt", "replay", "timeout", "good-match", "bad-match", "spec", "dir", "json", "confidence", "max-runs", "steady", "no-proof",
+	"run", "no-checkout", "repo", "good", "bad", "first-parent", "hunks", "path", "fix", "term-good", "term-bad", "prompt", "replay", "timeout", "good-match", "bad-match", "spec", "dir", "json", "confidence", "max-runs", "steady", "no-proof", "jobs", "launcher",
 }
 
 // commandSpec turns the Spec of --run into one without a kernel.

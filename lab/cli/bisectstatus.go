@@ -61,6 +61,9 @@ func statusText(st lab.Status) string {
 		fmt.Fprintf(&s, "running: %s\n", st.Running)
 		if t := st.Running.Testing; t != "" {
 			fmt.Fprintf(&s, "  at work on %.12s, begun %s\n", strings.TrimPrefix(t, "sha256:"), ago(st.Running.Began))
+			for _, t := range st.Running.Beside {
+				fmt.Fprintf(&s, "  and on %.12s, begun before\n", strings.TrimPrefix(t, "sha256:"))
+			}
 		}
 	}
 	verdicts(&s, st)

@@ -32,7 +32,7 @@ EXAMPLE
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "install", Usage: "install what is missing first, as lab doctor --install does"},
 			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Value: "bundle.tar", Category: catOutput},
-			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "run `N` compilers at a time", DefaultText: "one for each core", Category: catKernel},
+			makeJobsFlag(),
 			jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -93,7 +93,7 @@ func runDemo(c *cli.Context) error {
 	defer stop()
 
 	t.chapter("The bisection")
-	o := t.options(repo, ref, c.Int("jobs"))
+	o := t.options(repo, ref, c.Int("make-jobs"))
 	if err := os.RemoveAll(o.Dir); err != nil { // a demo begins at the beginning
 		return fmt.Errorf("remove the last demo's state: %w", err)
 	}

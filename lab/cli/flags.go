@@ -41,7 +41,7 @@ func kernelFlags() []cli.Flag {
 		pickFlag(),
 		patchFlag(),
 		toolchainFlag(),
-		jobsFlag(),
+		makeJobsFlag(),
 	}
 }
 
@@ -208,7 +208,7 @@ func spec(c *cli.Context) (lab.Spec, error) {
 		Cmdline: c.String("cmdline"), BootTimeout: c.Duration("boot-timeout"),
 	}
 	s.Kernel = lab.KernelSpec{
-		Repo: c.String("repo"), Config: c.StringSlice("config"), Toolchain: c.String("toolchain"), Jobs: c.Int("jobs"),
+		Repo: c.String("repo"), Config: c.StringSlice("config"), Toolchain: c.String("toolchain"), Jobs: c.Int("make-jobs"),
 		Picks: c.StringSlice("pick"), Patches: c.StringSlice("patch"),
 	}
 	return s, nil

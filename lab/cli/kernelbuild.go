@@ -53,7 +53,7 @@ EXAMPLES
    lab kernel build --repo ~/linux --toolchain rootfs:bullseye.tar --verify
    lab kernel build --repo ~/linux --config container --config debug --verify
    lab kernel build --repo ~/linux --commit v3.14 --pick b3bee1e7c3f2 --patch printk.patch`,
-		Flags: append(append(commitFlags(), jobsFlag()),
+		Flags: append(append(commitFlags(), makeJobsFlag()),
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "put bzImage, config, System.map and build.log into `DIR`", DefaultText: "they stay in the cache", Category: catOutput},
 			&cli.BoolFlag{Name: "verify", Usage: "build twice more, from nothing, and compare", Category: catVerdict},
 			jsonFlag(),

@@ -72,12 +72,12 @@ func commitFlags() []cli.Flag {
 	return flags
 }
 
-func jobsFlag() cli.Flag {
-	return &cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "run `N` compilers at a time", DefaultText: "one for each core", Category: catKernel}
+func makeJobsFlag() cli.Flag {
+	return &cli.IntFlag{Name: "make-jobs", Aliases: []string{"j"}, Usage: "run `N` compilers at a time", DefaultText: "one for each core", Category: catKernel}
 }
 
 func commitSpec(c *cli.Context) lab.KernelSpec {
-	return lab.KernelSpec{Repo: c.String("repo"), Commit: c.String("commit"), Config: c.StringSlice("config"), Toolchain: c.String("toolchain"), Jobs: c.Int("jobs"), Picks: c.StringSlice("pick"), Patches: c.StringSlice("patch")}
+	return lab.KernelSpec{Repo: c.String("repo"), Commit: c.String("commit"), Config: c.StringSlice("config"), Toolchain: c.String("toolchain"), Jobs: c.Int("make-jobs"), Picks: c.StringSlice("pick"), Patches: c.StringSlice("patch")}
 }
 
 // configResult is the JSON of lab kernel config.

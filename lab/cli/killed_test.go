@@ -153,3 +153,52 @@ func TestBisectKilled(t *testing.T) {
 		t.Errorf("it was killed %d times only", kills)
 	}
 }
+
+// TestBisectManyKilled is that with several commands at a time, each time another
+// number of them.
+func TestBisectManyKilled(t *testing.T) {
+	home := t.TempDir()
+	const commits, culprit = 60, 23
+	killedRepo(t, home, commits, culprit)
+	random := rand.New(rand.NewPCG(5, 3))
+	kills := 0
+	var found lab.Bisection
+	for {
+		cmd := labCmd(home, "--quiet", "bisect", "--repo", "linux", "--good", "good", "--bad", "main", "--steady", "--dir", "state", "--json",
+			"--jobs", fmt.Sprint(1+random.IntN(4)), "--run", "grep -q fine state")
+		var out, said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		kill := time.AfterFunc(time.Duration(1+random.IntN(100+10*kills))*time.Millisecond, func() { cmd.Process.Kill() })
+		err := cmd.Wait()
+		kill.Stop()
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL {
+			kills++
+			continue
+		}
+		if err != nil {
+			t.Fatalf("after %d kills: %v\n%s\n%s", kills, err, out.String(), said.String())
+		}
+		if err := json.Unmarshal(out.Bytes(), &found); err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	if found.Culprit == nil || found.Culprit.Title != fmt.Sprintf("change %d", culprit) {
+		t.Fatalf("after %d kills: %+v", kills, found)
+	}
+	tested := map[string]bool{}
+	for _, r := range found.Tested {
+		if key := r.Role + r.Commit.Hash; tested[key] {
+			t.Errorf("%s was tested twice", r.Commit.Title)
+		} else {
+			tested[key] = true
+		}
+	}
+	t.Logf("%d kills, %d tests", kills, len(found.Tested))
+	if kills < 3 {
+		t.Errorf("it was killed %d times only", kills)
+	}
+}

@@ -54,7 +54,7 @@ EXAMPLES
 			case file != "" && repo != "":
 				return usagef("--kernel and --repo exclude each other")
 			case repo == "":
-				for _, name := range append([]string{"commit", "config", "toolchain", "jobs"}, onTop...) {
+				for _, name := range append([]string{"commit", "config", "toolchain", "make-jobs"}, onTop...) {
 					if c.IsSet(name) {
 						return usagef("--%s goes with --repo", name)
 					}

@@ -66,3 +66,45 @@ func (s Search) foresee(e []Evidence, running []int, probability float64, told [
 func count(list []int, i int) int {
 	return len(slices.DeleteFunc(slices.Clone(list), func(j int) bool { return j != i }))
 }
+
+// Together chooses what to run at the same time, n at most, beside what is
+// running: each tells most whatever becomes of those before it.
+func (s Search) Together(evidence []Evidence, running []int, n int) []int {
+	picks := slices.Clone(running)
+	for len(picks) < n {
+		i := s.Also(evidence, picks)
+		if i < 0 {
+			break
+		}
+		picks = append(picks, i)
+	}
+	return picks[min(len(running), len(picks)):]
+}
+
+// little is which part of what the best run tells is too little to go on with a
+// run that was begun when it told more.
+const little = 1. / 20
+
+// Vain tells of what is running whether it says next to nothing any more, by the
+// evidence that has come in since it was begun.
+func (s Search) Vain(evidence []Evidence, running []int) []bool {
+	vain := make([]bool, len(running))
+	if len(running) == 0 {
+		return vain
+	}
+	e := make([]Evidence, len(s.Candidates))
+	copy(e, evidence)
+	if s.Exact {
+		e[len(e)-1].Bad = 1
+	}
+	b := s.believe(e, s.Exact)
+	if len(b.each) == 0 {
+		return vain // the evidence contradicts itself
+	}
+	bits, _ := b.told()
+	most := slices.Max(bits)
+	for k, i := range running {
+		vain[k] = bits[i] <= max(most*little, 1e-12)
+	}
+	return vain
+}

@@ -117,11 +117,13 @@ type Suspect struct {
 // Search.Next of an exact search. marks[i] belongs to c[i]; marks missing at the
 // end are Unknown.
 func Next(c []Candidate, marks []Mark) Step {
-	evidence := make([]Evidence, len(c))
+	return Search{Candidates: c, Exact: true}.Next(Certain(marks[:min(len(marks), len(c))]))
+}
+
+// Certain is the evidence of marks that are certain, for an exact search.
+func Certain(marks []Mark) []Evidence {
+	evidence := make([]Evidence, len(marks))
 	for i, m := range marks {
-		if i == len(c) {
-			break
-		}
 		switch m {
 		case Good:
 			evidence[i].Good = 1
@@ -131,7 +133,7 @@ func Next(c []Candidate, marks []Mark) Step {
 			evidence[i].Skip = true
 		}
 	}
-	return Search{Candidates: c, Exact: true}.Next(evidence)
+	return evidence
 }
 
 // Next chooses the candidate to run next, which may be one that was run before.
