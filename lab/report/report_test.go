@@ -192,7 +192,7 @@ func TestForms(t *testing.T) {
 // rules let them.
 func hostile(evil string) Document {
 	d := example()
-	flood := strings.Repeat("\x1b]0;title\x07</pre><script>alert(1)</script>```` @team \u202e"+strings.Repeat("é\xff&", 600)+"\r\n", 250)
+	flood := strings.Repeat("\x1b]0;title\x07</pre><script>alert(1)</script>```` @team \u202e"+strings.Repeat("é\xff&", 600)+"\r\n", 150)
 	evil += "</title></style><script>alert(1)</script>\"'><img src=x onerror=alert(1)>`` @team [x](javascript:x) | #1 \u202e\u2066\x1b[2J\x00\xff\r\nBcc: victim@example.org\r\n\r\n"
 	d.Manifest.Test.Command = []string{evil}
 	for i := range d.Manifest.Kernels {
@@ -209,7 +209,7 @@ func hostile(evil string) Document {
 	d.Good = Run{Stdout: flood, Stderr: flood, Syslog: flood, Console: flood, Command: flood}
 	d.Bad = d.Good
 	d.Bad.Stdout += "x"
-	for range 300 {
+	for range 120 {
 		d.Bad.Reports = append(d.Bad.Reports, console.Report{Kind: evil, Title: evil, Text: flood[:5000]})
 	}
 	d.Patch = "Signed-off-by: " + evil + "\n" + examplePatch + flood
@@ -218,7 +218,7 @@ func hostile(evil string) Document {
 	d.Proof = []string{flood, evil}
 	d.Known, d.Next = []string{evil, flood}, []string{evil, flood}
 	d.Words = map[string]string{"good": evil, "bad": evil, evil: evil}
-	for range 400 {
+	for range 200 {
 		d.Steps = append(d.Steps, Step{Commit: evil, Title: evil, Role: evil, Verdict: evil, Reason: flood[:4000], Inferred: evil, Left: -7, Build: -1})
 		d.Graph = append(d.Graph, Node{Hash: evil, Title: evil, State: evil, Parents: []int{-1, 0, 3, 1 << 40, 5, 5, len(d.Graph) + 1, len(d.Graph) + 7, len(d.Graph) + 30}, Hidden: -1, Suspects: 1 << 40})
 	}
