@@ -101,10 +101,8 @@ func answer(b lab.Bisection) string {
 // imageAnswer tells the first bad image, or layer.
 func imageAnswer(s *strings.Builder, b lab.Bisection) {
 	fmt.Fprintf(s, "%s is the first bad %s\n", b.Culprit.Title, b.Axis)
-	for _, t := range b.Tested {
-		if t.Role == lab.RoleConfirm {
-			fmt.Fprintf(s, "  %s %s: %s\n  %*s%s\n", t.Commit.Title, t.Mark, t.Reason, len("  "), "", t.Image)
-		}
+	for _, t := range b.Evidence() {
+		fmt.Fprintf(s, "  %s %s: %s\n  %*s%s\n", t.Commit.Title, t.Mark, t.Reason, len("  "), "", t.Image)
 	}
 	fmt.Fprintf(s, "what to do next:\n")
 	for _, line := range b.Next() {
