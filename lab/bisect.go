@@ -445,8 +445,8 @@ func (b *bisection) search(ctx context.Context) error {
 				role: func(kernel.Commit) string { return RoleStep },
 				tell: func(c kernel.Commit, why string) {
 					n++
-					b.Progress.Say("step %d: %s\n  %s; %s left of %d, about %s to go, %s so far", n, name(c), why,
-						plural(step.Left, b.words("commit")), b.result.Range, plural(step.Steps, "test"), seconds(time.Since(b.start)))
+					b.Progress.Say("step %d: %s%s\n  %s; %s left of %d, about %s to go%s, %s so far", n, name(c), committed(c), why,
+						plural(step.Left, b.words("commit")), b.result.Range, plural(step.Steps, "test"), b.expected(step.Steps), seconds(time.Since(b.start)))
 				},
 			})
 			if err != nil {
@@ -532,4 +532,23 @@ func plural(n int, what string) string {
 		what += "s"
 	}
 	return fmt.Sprintf("%d %s", n, what)
+}
+
+// committed is when a commit was, after a comma; nothing of what has no date.
+func committed(c kernel.Commit) string {
+	if c.Date.IsZero() {
+		return ""
+	}
+	return ", committed " + c.Date.UTC().Format(time.DateOnly)
+}
+
+// expected is how long so many tests take, by those so far; nothing where it is
+// not worth a word.
+func (b *bisection) expected(tests int) string {
+	run, build, _ := b.costs()
+	left := time.Duration(float64(tests) * (run + build) * float64(time.Second))
+	if left < 10*time.Second {
+		return ""
+	}
+	return ", " + seconds(left)
 }

@@ -23,10 +23,10 @@ const killedMakefile = `KCONFIG_CONFIG ?= .config
 allnoconfig:
 	@echo "# Automatically generated file; DO NOT EDIT." > $(KCONFIG_CONFIG)
 bzImage:
-	@cat state >> %s
+	@cat state number >> %s
 	@if grep -q broken state; then echo "kernel/audit.c:1: error: broken" >&2; exit 1; fi
 	@mkdir -p arch/x86/boot
-	@cat header.bin state > arch/x86/boot/bzImage
+	@cat header.bin state number > arch/x86/boot/bzImage
 	@echo > System.map
 `
 
@@ -60,7 +60,10 @@ func killedRepo(t *testing.T, home string, commits, culprit int) (built string) 
 		if i >= culprit {
 			state = "broken"
 		}
-		file("state", fmt.Appendf(nil, "%s %d\n", state, i))
+		file("state", []byte(state+"\n"))
+		if i != culprit { // it can be reverted and applied by itself
+			file("number", fmt.Appendf(nil, "%d\n", i))
+		}
 	}
 	fmt.Fprintf(&stream, "reset refs/tags/good\nfrom :1\n")
 	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"fast-import", "--quiet"}} {
@@ -78,15 +81,33 @@ func killedRepo(t *testing.T, home string, commits, culprit int) (built string) 
 
 var killedArgs = []string{"--quiet", "bisect", "--repo", "linux", "--good", "good", "--bad", "main", "--config", "tiny", "--symptom", "build", "--dir", "state", "--json"}
 
-// TestBisectKilled kills a bisect with SIGKILL at random instants until it gets to
-// its end between two, and wants the answer that it has when nobody does, with no
-// commit tested twice, and none built twice but the one that was being built.
+// TestBisectKilled kills bisects with SIGKILL at a hundred random instants in all.
+// Each gets to its end between two of them.
 func TestBisectKilled(t *testing.T) {
-	home := t.TempDir()
-	const commits, culprit = 200, 77
-	built := killedRepo(t, home, commits, culprit)
+	plain := filepath.Join(t.TempDir(), "plain")
+	killedRepo(t, plain, killedCommits, killedCulprit)
+	stdout, _ := runLab(t, plain, 0, killedArgs...)
+	var want lab.Bisection
+	if err := json.Unmarshal([]byte(stdout), &want); err != nil {
+		t.Fatal(err)
+	}
+	if p := want.Proof; p == nil || p.Reverted == nil || p.Reverted.Good != 1 || p.Applied == nil || p.Applied.Bad != 1 {
+		t.Fatalf("proof: %q", p.Text(nil))
+	}
 	random := rand.New(rand.NewPCG(5, 100))
-	kills := 0
+	for kills := 0; kills < 100; {
+		kills += killBisect(t, want, random)
+	}
+}
+
+const killedCommits, killedCulprit = 200, 77
+
+// killBisect kills a bisect until it gets to its end, and wants the answer that it
+// has when nobody does, its proof included, with no commit tested twice, and none
+// built twice but the one that was being built.
+func killBisect(t *testing.T, want lab.Bisection, random *rand.Rand) (kills int) {
+	home := t.TempDir()
+	built := killedRepo(t, home, killedCommits, killedCulprit)
 	var found lab.Bisection
 	for {
 		cmd := labCmd(home, killedArgs...)
@@ -97,7 +118,7 @@ func TestBisectKilled(t *testing.T) {
 		}
 		// The instants fall more densely than a run gets forward, and come
 		// later from time to time, so that it does.
-		most := 40 + 3*kills
+		most := 40 + 5*kills/2
 		kill := time.AfterFunc(time.Duration(1+random.IntN(most))*time.Millisecond, func() { cmd.Process.Kill() })
 		err := cmd.Wait()
 		kill.Stop()
@@ -113,15 +134,17 @@ func TestBisectKilled(t *testing.T) {
 		}
 		break
 	}
-	if found.Culprit == nil || found.Culprit.Title != fmt.Sprintf("change %d", culprit) {
+	if found.Culprit == nil || found.Culprit.Title != fmt.Sprintf("change %d", killedCulprit) {
 		t.Fatalf("after %d kills: %+v", kills, found)
 	}
-	plain := filepath.Join(t.TempDir(), "plain")
-	killedRepo(t, plain, commits, culprit)
-	stdout, _ := runLab(t, plain, 0, killedArgs...)
-	var want lab.Bisection
-	if err := json.Unmarshal([]byte(stdout), &want); err != nil {
-		t.Fatal(err)
+	proved := func(p *lab.Proof) string {
+		if p == nil || p.Reverted == nil || p.Applied == nil {
+			return "nothing"
+		}
+		return fmt.Sprint(p.Reverted.Good, p.Reverted.Verdict, p.Applied.Bad, p.Applied.Verdict)
+	}
+	if got := proved(found.Proof); got != proved(want.Proof) {
+		t.Errorf("after %d kills the proof is %s, want %s", kills, got, proved(want.Proof))
 	}
 	steps := func(b lab.Bisection) (list []string) {
 		for _, r := range b.Tested {
@@ -145,13 +168,19 @@ func TestBisectKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(strings.Fields(string(data))) / 2; n > len(want.Tested)+kills {
-		t.Errorf("%d builds for %d tests and %d kills", n, len(want.Tested), kills)
+	builds := len(strings.Fields(string(data))) / 2
+	if builds > len(want.Tested)+2+kills { // two for the proof
+		t.Errorf("%d builds for %d tests and %d kills", builds, len(want.Tested), kills)
 	}
-	t.Logf("%d kills, %d tests, %d builds", kills, len(found.Tested), strings.Count(string(data), "\n"))
+	journal, err := os.ReadFile(filepath.Join(home, "state", "journal.jsonl"))
+	if n := bytes.Count(journal, []byte(`"event":"proof"`)); err != nil || n != 2 {
+		t.Errorf("%d tests prove it, %v", n, err)
+	}
+	t.Logf("%d kills, %d tests, %d builds", kills, len(found.Tested), builds)
 	if kills < 5 {
 		t.Errorf("it was killed %d times only", kills)
 	}
+	return kills
 }
 
 // TestBisectManyKilled is that with several commands at a time, each time another
