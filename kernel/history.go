@@ -25,12 +25,12 @@ type Commit struct {
 	Parents []string  `json:"parents,omitempty"`
 	Title   string    `json:"title"`
 	Author  string    `json:"author"` // "Name <address>"
-	Date    time.Time `json:"date"`   // when it was committed
+	Date    time.Time `json:"date"`   // when it was written, git's author date
 }
 
 // commitFormat separates fields, and commits, by NUL: nothing else is sure not
 // to be in a title. parseCommits reads it.
-const commitFormat = "--format=tformat:%H%x00%P%x00%an <%ae>%x00%ct%x00%s"
+const commitFormat = "--format=tformat:%H%x00%P%x00%an <%ae>%x00%at%x00%s"
 
 // Resolve finds the commit that a revision names in the user's repository as
 // it is now: a hash or the beginning of one, a branch, a tag, HEAD~3 and

@@ -407,7 +407,7 @@ func (b *bisection) search(ctx context.Context) error {
 	if err := b.vain.read(ctx, b.tree, b.commits); err != nil {
 		return err
 	}
-	told, n := false, 0
+	told, n, before := false, 0, 0
 	for b.result.Unclear == "" {
 		if err := b.journal.refresh(); err != nil {
 			return err
@@ -445,8 +445,9 @@ func (b *bisection) search(ctx context.Context) error {
 				role: func(kernel.Commit) string { return RoleStep },
 				tell: func(c kernel.Commit, why string) {
 					n++
-					b.Progress.Say("step %d: %s%s\n  %s; %s left of %d, about %s to go%s, %s so far", n, name(c), committed(c), why,
-						plural(step.Left, b.words("commit")), b.result.Range, plural(step.Steps, "test"), b.expected(step.Steps), seconds(time.Since(b.start)))
+					b.Progress.Say("step %d: %s%s\n  %s; %s, about %s to go%s, %s so far", n, name(c), written(c), why,
+						b.narrowed(step.Left, before), plural(step.Steps, "test"), b.expected(step.Steps), seconds(time.Since(b.start)))
+					before = step.Left
 				},
 			})
 			if err != nil {
@@ -505,11 +506,7 @@ func searchMark(m Mark) search.Mark {
 
 // finish fills in what the journal knows.
 func (b *bisection) finish() {
-	for _, r := range b.journal.records {
-		if r.Tested != nil {
-			b.result.Tested = append(b.result.Tested, *r.Tested)
-		}
-	}
+	b.result.Tested = append(b.result.Tested, tests(b.journal.records)...)
 	b.result.Restored = bothWays(b.journal.records)
 	if !isPackageHash(b.result.Bad.Hash) {
 		b.result.Log = bisectLog(b.result, b.result.Tested)
@@ -534,12 +531,22 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// committed is when a commit was, after a comma; nothing of what has no date.
-func committed(c kernel.Commit) string {
+// written is when a commit was, after a comma; nothing of what has no date.
+func written(c kernel.Commit) string {
 	if c.Date.IsZero() {
 		return ""
 	}
-	return ", committed " + c.Date.UTC().Format(time.DateOnly)
+	return ", written " + c.Date.UTC().Format(time.DateOnly)
+}
+
+// narrowed says what is left of what was left before, and between what it lies.
+func (b *bisection) narrowed(left, before int) string {
+	l, r := b.journal.lineage, &b.result
+	lies := fmt.Sprintf(" of %d, between %s", r.Range, l.window(r.Good, r.Bad, tests(b.journal.records)))
+	if left < before {
+		return fmt.Sprintf("narrowed from %s to %d%s", plural(before, b.words("commit")), left, lies)
+	}
+	return plural(left, b.words("commit")) + " left" + lies
 }
 
 // expected is how long so many tests take, by those so far; nothing where it is

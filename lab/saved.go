@@ -145,9 +145,11 @@ func (s *Saved) Close() error { return s.journal.Close() }
 func (s *Saved) Dir() string { return s.journal.dir }
 
 // Tested are the verdicts that count, in the order in which they were found.
-func (s *Saved) Tested() []Tested {
+func (s *Saved) Tested() []Tested { return tests(s.journal.records) }
+
+func tests(records []record) []Tested {
 	var list []Tested
-	for _, r := range s.journal.records {
+	for _, r := range records {
 		if r.Tested != nil {
 			list = append(list, *r.Tested)
 		}

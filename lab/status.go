@@ -60,7 +60,7 @@ func (s *Saved) Status() (Status, error) {
 	}
 	l := j.lineage
 	st.Before, st.Left = count(l.suspects(before)), count(l.suspects(st.Tested))
-	st.Was, st.Window = s.window(before), s.window(st.Tested)
+	st.Was, st.Window = l.window(s.Good, s.Bad, before), l.window(s.Good, s.Bad, st.Tested)
 	st.Steps = s.steps()
 	end := s.ended()
 	if end == nil {
@@ -89,10 +89,10 @@ func (s *Saved) steps() int {
 	return step.Steps + 1
 }
 
-// window finds the good and the bad that the suspects lie between.
-func (s *Saved) window(tests []Tested) Window {
-	l := s.journal.lineage
-	goods, bads := map[string]bool{}, map[string]bool{s.Bad.Hash: true}
+// window finds the good and the bad that the suspects lie between, of the commits
+// that were tested and of the ends.
+func (l *lineage) window(ends []kernel.Commit, bad kernel.Commit, tests []Tested) Window {
+	goods, bads := map[string]bool{}, map[string]bool{bad.Hash: true}
 	for _, t := range tests {
 		switch t.Mark {
 		case Good:
@@ -111,6 +111,7 @@ func (s *Saved) window(tests []Tested) Window {
 	}
 	l.ancestors(below)
 	var w Window
+	covered := map[string]bool{} // parents of what is good
 	for i, c := range l.commits {
 		if goods[c.Hash] && !below[i] {
 			w.Good = append(w.Good, c)
@@ -118,21 +119,32 @@ func (s *Saved) window(tests []Tested) Window {
 		if bads[c.Hash] && !above[i] {
 			w.Bad = append(w.Bad, c)
 		}
+		if goods[c.Hash] || below[i] {
+			for _, p := range c.Parents {
+				covered[p] = true
+			}
+		}
 	}
-	for _, end := range s.Good {
-		if !s.isBelow(end.Hash, goods, below) {
+	for _, end := range ends {
+		if !covered[end.Hash] {
 			w.Good = append(w.Good, end)
 		}
 	}
 	return w
 }
 
-// isBelow tells whether a good commit of the range is built upon an end.
-func (s *Saved) isBelow(end string, goods map[string]bool, below []bool) bool {
-	for i, c := range s.journal.lineage.commits {
-		if (goods[c.Hash] || below[i]) && slices.Contains(c.Parents, end) {
-			return true
+// String names the commits of a window, the first few of each side.
+func (w Window) String() string {
+	side := func(list []kernel.Commit) string {
+		var names []string
+		for _, c := range list {
+			if isPackageHash(c.Hash) {
+				names = append(names, c.Title)
+			} else {
+				names = append(names, short(c.Hash))
+			}
 		}
+		return some(names, 2)
 	}
-	return false
+	return side(w.Good) + " and " + side(w.Bad)
 }
