@@ -17,7 +17,11 @@ func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
 	}
 	for i, c := range b.result.Good {
 		b.queue = append(slices.Clone(b.result.Good[i+1:]), b.result.Bad)
-		if ok, err := b.verifyEnd(ctx, c, Good); !ok {
+		verify := b.verifyEnd
+		if b.fixes() {
+			verify = b.verifyFailing
+		}
+		if ok, err := verify(ctx, c, Good); !ok {
 			return false, err
 		}
 	}
@@ -25,10 +29,18 @@ func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
 	return b.verifyBad(ctx)
 }
 
-// verifyBad tests the bad end. One that passes is tried again, unless the test is
-// known to be steady: it may be one that fails at times.
+// verifyBad tests the bad end.
 func (b *bisection) verifyBad(ctx context.Context) (bool, error) {
-	if ok, err := b.verifyEnd(ctx, b.result.Bad, Bad); ok || err != nil || b.steady {
+	if b.fixes() {
+		return b.verifyEnd(ctx, b.result.Bad, Bad)
+	}
+	return b.verifyFailing(ctx, b.result.Bad, Bad)
+}
+
+// verifyFailing tests an end that has the symptom. One that passes is tried again,
+// unless the test is known to be steady: it may be one that fails at times.
+func (b *bisection) verifyFailing(ctx context.Context, c kernel.Commit, want Mark) (bool, error) {
+	if ok, err := b.verifyEnd(ctx, c, want); ok || err != nil || b.steady {
 		return ok, err
 	}
 	times := defaultEndRuns
@@ -36,19 +48,23 @@ func (b *bisection) verifyBad(ctx context.Context) (bool, error) {
 		times = b.maxRuns
 	}
 	for {
-		runs := runsOf(b.journal.records, b.result.Bad)
+		runs := runsOf(b.journal.records, c)
+		failed, passed := runs.Bad, runs.Good
+		if want == Good {
+			failed, passed = passed, failed
+		}
 		switch {
-		case runs.Bad > 0:
+		case failed > 0:
 			b.result.Unclear = ""
 			return true, nil
-		case runs.Good == 0 || runs.Good >= times:
-			if runs.Good > 1 {
-				b.result.Unclear += fmt.Sprintf(" (%d times; --max-runs has it tried more often)", runs.Good)
+		case passed == 0 || passed >= times:
+			if passed > 1 {
+				b.result.Unclear += fmt.Sprintf(" (%d times; --max-runs has it tried more often)", passed)
 			}
 			return false, nil
 		}
-		b.Progress.Say("the %s end passed; it may fail at times: run %d of at most %d", b.called(Bad), runs.Good+1, times)
-		if t, err := b.test(ctx, b.result.Bad, RoleAgain, b.result.Range); err != nil || t.Mark == Skip {
+		b.Progress.Say("the %s end passed; it may fail at times: run %d of at most %d", b.called(want), passed+1, times)
+		if t, err := b.test(ctx, c, RoleAgain, b.result.Range); err != nil || t.Mark == Skip {
 			return false, err
 		}
 	}

@@ -53,8 +53,8 @@ func (b *bisection) weighAll() weighed {
 			c.Inert = b.candidates[i-first].Inert
 		}
 	}
-	w.evidence, _ = evidence(b.journal.records, l, certain)
-	w.Search = search.Search{Candidates: list, Confidence: b.confidence, MaxRuns: b.maxRuns}
+	w.evidence, _ = evidence(b.journal.records, l, certain, b.fixes())
+	w.Search = search.Search{Candidates: list, Confidence: b.confidence, MaxRuns: b.maxRuns, Fix: b.fixes()}
 	w.Step = w.Next(w.evidence)
 	return w
 }
@@ -114,7 +114,7 @@ func (b *bisection) decide(ctx context.Context) (done bool, err error) {
 	case w.Culprit >= 0:
 		c := w.commits[w.Culprit]
 		if w.Culprit < len(b.result.Good) {
-			b.result.Unclear = fmt.Sprintf("the good end %s seems to be bad itself, with a probability of %s: give --good an older one", name(c), search.Percent(w.Step.Confidence))
+			b.result.Unclear = fmt.Sprintf("the %s end %s seems to be %s itself, with a probability of %s: give an older one", b.called(Good), name(c), b.called(Bad), search.Percent(w.Step.Confidence))
 			return true, nil
 		}
 		if !b.confirmed(c) {
@@ -133,13 +133,25 @@ func (b *Bisection) Sure() string {
 	if b.Culprit == nil || b.Rate == nil || len(b.Runs) == 0 {
 		return ""
 	}
-	runs := fmt.Sprintf("it failed %d of %d runs", b.Runs[0].Bad, b.Runs[0].Bad+b.Runs[0].Good)
+	runs := fmt.Sprintf("it failed %d of %d runs", b.failed(b.Runs[0]), b.Runs[0].Bad+b.Runs[0].Good)
 	for _, parent := range b.Runs[1:] {
-		runs += fmt.Sprintf(", %s %d of %d", name(parent.Commit), parent.Bad, parent.Bad+parent.Good)
+		runs += fmt.Sprintf(", %s %d of %d", name(parent.Commit), b.failed(parent), parent.Bad+parent.Good)
 	}
 	rate := ""
-	if b.Runs[0].Good > 0 || b.Rate.Mean < .9 {
-		rate = fmt.Sprintf("; a bad one fails %.0f%% of its runs (%.0f%% to %.0f%%)", 100*b.Rate.Mean, 100*b.Rate.Low, 100*b.Rate.High)
+	if b.Rate.Mean < .9 || slices.ContainsFunc(b.Runs, func(r Runs) bool { return r.Good > 0 && r.Bad > 0 }) {
+		with := b.Terms.Word(b.Terms.Turn(Bad))
+		rate = fmt.Sprintf("; a %s one fails %.0f%% of its runs (%.0f%% to %.0f%%)", with, 100*b.Rate.Mean, 100*b.Rate.Low, 100*b.Rate.High)
 	}
 	return fmt.Sprintf("confidence %.1f%%: %s (p = %.2g)%s", math.Floor(1000*b.Confidence)/10, runs, b.PValue, rate)
 }
+
+// failed is how many runs showed the symptom.
+func (b *Bisection) failed(r Runs) int {
+	if b.Terms != nil && b.Terms.Fix {
+		return r.Good
+	}
+	return r.Bad
+}
+
+// fixes tells that a repair is hunted.
+func (b *bisection) fixes() bool { return b.result.Terms != nil && b.result.Terms.Fix }

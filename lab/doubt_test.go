@@ -20,6 +20,7 @@ type dice struct {
 	row
 	*Lab
 	culprit, alike int
+	fix            bool // until it, not from it on
 	rate           float64
 	rnd            *rand.Rand
 	runs           int
@@ -44,7 +45,7 @@ func (d *dice) trial(_ context.Context, c kernel.Commit) (Trial, error) {
 	if d.alike > 0 && i != d.culprit { // the same as the first of their kind
 		t.Kernel.Digest = fmt.Sprintf("kernel of %d", max(i-i%d.alike, min(i, d.culprit)*boolInt(i >= d.culprit)))
 	}
-	if i >= d.culprit && d.rnd.Float64() < d.rate {
+	if (i >= d.culprit) != d.fix && d.rnd.Float64() < d.rate {
 		t.Result = probe.Result{Exit: 1}
 	}
 	return t, nil
@@ -60,7 +61,7 @@ func boolInt(b bool) int {
 // throw bisects n commits with the dice.
 func throw(t *testing.T, n, culprit, alike int, rate float64, seed uint64, o BisectOptions) (*dice, Bisection) {
 	t.Helper()
-	d := &dice{row: row{what: "commit"}, Lab: testLab(t), culprit: culprit, alike: alike, rate: rate, rnd: rand.New(rand.NewPCG(seed, 5)), ran: map[int]bool{}}
+	d := &dice{row: row{what: "commit"}, Lab: testLab(t), culprit: culprit, alike: alike, fix: o.Terms.Fix, rate: rate, rnd: rand.New(rand.NewPCG(seed, 5)), ran: map[int]bool{}}
 	for i := range n {
 		d.add(fmt.Sprintf("%040d", i), fmt.Sprint("change ", i))
 	}
@@ -81,6 +82,10 @@ func hunt(t *testing.T, x axis, l *Lab, dir string, o BisectOptions) (Bisection,
 	t.Helper()
 	b := newBisection(l, o)
 	b.axis = x
+	var err error
+	if b.result.Terms, err = o.Terms.AsGiven(); err != nil {
+		t.Fatal(err)
+	}
 	commits, err := b.ends(t.Context(), o, &b.result)
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +140,33 @@ func TestFlakyBisects(t *testing.T) {
 		t.Logf("rate %v: %d of %d right, %d answered, %.1f runs each", test.rate, right, searches, answered, float64(runs)/searches)
 		if float64(right) < .9*float64(answered) || answered < searches-2 {
 			t.Errorf("rate %v: %d of %d right, %d answered", test.rate, right, searches, answered)
+		}
+	}
+}
+
+// The same of a repair: what is before it fails at times.
+func TestFlakyRepairs(t *testing.T) {
+	const n, searches = 40, 20
+	for _, rate := range []float64{1, .5, .2} {
+		right, runs, answered := 0, 0, 0
+		for seed := range uint64(searches) {
+			culprit := 1 + int(seed*7)%(n-1)
+			d, b := throw(t, n, culprit, 0, rate, seed, BisectOptions{Terms: Terms{Fix: true}, MaxRuns: 200})
+			runs += d.runs
+			if b.Culprit == nil {
+				continue
+			}
+			answered++
+			if b.Culprit.Title == fmt.Sprint("change ", culprit) {
+				right++
+			}
+			if b.Confidence < .95 || b.Rate == nil || b.failed(b.Runs[0]) > 0 || b.Runs[0].Bad == 0 || b.failed(b.Runs[1]) == 0 || !strings.Contains(b.Sure(), "it failed 0 of ") {
+				t.Errorf("rate %v: culprit %v with confidence %v, rate %v, runs %+v: %s", rate, b.Culprit.Title, b.Confidence, b.Rate, b.Runs, b.Sure())
+			}
+		}
+		t.Logf("rate %v: %d of %d right, %d answered, %.1f runs each", rate, right, searches, answered, float64(runs)/searches)
+		if float64(right) < .9*float64(answered) || answered < searches-2 {
+			t.Errorf("rate %v: %d of %d right, %d answered", rate, right, searches, answered)
 		}
 	}
 }
@@ -239,7 +271,7 @@ func TestEvidence(t *testing.T) {
 		"skipped after a run":  {[]record{of(2, Bad, "a", ""), of(2, Skip, "a", "")}, map[int]search.Evidence{2: {Bad: 1, Skip: true}}, false},
 		"nothing of the range": {[]record{of(9, Bad, "a", "")}, nil, false},
 	} {
-		got, doubt := evidence(test.records, newLineage(commits), 1)
+		got, doubt := evidence(test.records, newLineage(commits), 1, false)
 		for i, e := range got {
 			if e != test.want[i] {
 				t.Errorf("%s: of %d %+v, want %+v", name, i, e, test.want[i])

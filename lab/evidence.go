@@ -31,8 +31,9 @@ const certain = 1000
 // the oldest.
 //
 // What somebody said by hand is certain: they are not asked again, and what they
-// called good weighs as sure of them passes.
-func evidence(records []record, l *lineage, sure int) (e []search.Evidence, doubt bool) {
+// said of what does not show the symptom weighs as sure of them passes: of what is
+// good, or where a repair is hunted of what is bad.
+func evidence(records []record, l *lineage, sure int, fix bool) (e []search.Evidence, doubt bool) {
 	type bytes struct {
 		search.Evidence
 		oldest, youngest int // of commits; -1 for none
@@ -71,14 +72,16 @@ func evidence(records []record, l *lineage, sure int) (e []search.Evidence, doub
 		if listed && t.ByHand {
 			e[i].Skip = true
 		}
+		n := 1
+		if t.ByHand && (t.Mark == Bad) == fix {
+			n = sure
+		}
 		switch {
 		case t.Inferred != "":
 		case t.Mark == Bad:
-			b.Bad++
-		case t.ByHand:
-			b.Good += sure
+			b.Bad += n
 		default:
-			b.Good++
+			b.Good += n
 		}
 	}
 	for _, b := range alike {
@@ -96,6 +99,6 @@ func (t *Tested) bytes() string { return t.Kernel + " " + t.Modules + " " + t.Im
 
 // runsOf counts the runs of a commit's bytes.
 func runsOf(records []record, c kernel.Commit) Runs {
-	e, _ := evidence(records, newLineage([]kernel.Commit{c}), 1)
+	e, _ := evidence(records, newLineage([]kernel.Commit{c}), 1, false)
 	return Runs{Commit: c, Bad: e[0].Bad, Good: e[0].Good}
 }

@@ -92,7 +92,11 @@ func (b *bisection) proven(ctx context.Context, tree *kernel.Tree, end, culprit 
 		return nil, err
 	}
 	most, rate := b.proofRuns()
-	for p.Bad == 0 && p.Good < most {
+	failed, passed := &p.Bad, &p.Good
+	if b.fixes() {
+		failed, passed = passed, failed
+	}
+	for *failed == 0 && *passed < most {
 		t := b.provenBefore(p, culprit, reverted)
 		if t == nil {
 			b.Progress.Say("proof: %s, with %s %s", name(end), name(culprit), map[bool]string{true: "reverted", false: "applied"}[reverted])
@@ -109,8 +113,8 @@ func (b *bisection) proven(ctx context.Context, tree *kernel.Tree, end, culprit 
 			return p, nil
 		}
 	}
-	if p.Bad == 0 && rate > 0 {
-		p.Chance = math.Pow(1-rate, float64(p.Good))
+	if *failed == 0 && rate > 0 {
+		p.Chance = math.Pow(1-rate, float64(*passed))
 	}
 	return p, nil
 }
@@ -133,7 +137,7 @@ func (b *bisection) comesTo(ctx context.Context, tree *kernel.Tree, top kernel.T
 // proofRuns is how many passes convince, and the rate at which a bad kernel fails: 0
 // where none that failed was ever seen to pass, and one run is taken for the truth.
 func (b *bisection) proofRuns() (runs int, rate float64) {
-	_, doubt := evidence(b.journal.records, b.journal.lineage, 1)
+	_, doubt := evidence(b.journal.records, b.journal.lineage, 1, b.fixes())
 	if b.steady || !doubt || b.result.Rate == nil {
 		return 1, 0
 	}
@@ -228,7 +232,7 @@ func (p *Proof) Text(terms *Terms) []string {
 			line += fmt.Sprintf("still %s: %s: %s", terms.Word(half.Mark), half.means, oneLine(half.Reason))
 		}
 		if half.Chance > 0 {
-			line += fmt.Sprintf(" (%s passed; a bad one would do so with %.2g%%)", plural(half.Good, "run"), 100*half.Chance)
+			line += fmt.Sprintf(" (%s passed; a %s one would do so with %.2g%%)", plural(half.Good+half.Bad, "run"), terms.Word(terms.Turn(Bad)), 100*half.Chance)
 		}
 		lines = append(lines, line)
 	}
@@ -245,7 +249,7 @@ func (b *Bisection) Table() []string {
 	lines := []string{"  runs  failed"}
 	row := func(r Runs, what string) {
 		if n := r.Bad + r.Good; n > 0 {
-			lines = append(lines, fmt.Sprintf("%6d  %6d  %s%s", n, r.Bad, name(r.Commit), what))
+			lines = append(lines, fmt.Sprintf("%6d  %6d  %s%s", n, b.failed(r), name(r.Commit), what))
 		}
 	}
 	for i, r := range b.Runs {

@@ -13,7 +13,7 @@ import (
 func endFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "first-parent", Usage: "look of each merge only at the branch that was merged into", Category: catKernel},
-		&cli.BoolFlag{Name: "fix", Usage: "find what repaired it: --bad is the older end, with the symptom, and --good the newer one, by default HEAD, without it; one run of a test decides", Category: catVerdict},
+		&cli.BoolFlag{Name: "fix", Usage: "find what repaired it: --bad is the older end, with the symptom, and --good the newer one, by default HEAD, without it", Category: catVerdict},
 		&cli.StringFlag{Name: "term-good", Usage: "call `WORD` what does not show the symptom, as in --term-good fast --term-bad slow", DefaultText: "good; with --fix fixed", Category: catVerdict},
 		&cli.StringFlag{Name: "term-bad", Usage: "call `WORD` what does", DefaultText: "bad; with --fix broken", Category: catVerdict},
 		&cli.BoolFlag{Name: "hunks", Usage: "at the end, find which hunks of the commit that is found it takes", Category: catVerdict},

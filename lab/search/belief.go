@@ -64,7 +64,7 @@ type belief struct {
 	class      []int32   // of a chain: -1 when it is no suspect
 	// Of a class, the chains of which saw the same runs on top of them:
 	each  []float64 // the probability of one of its commits with prior 1
-	bad   []float64 // the rate of failure of a bad kernel, were the first bad commit one of the class
+	bad   []float64 // the rate of bad runs of a bad kernel, were the first bad commit one of the class
 	good  []float64 // that of a good kernel
 	total float64   // the prior of all suspects
 	rate  Rate
@@ -158,24 +158,30 @@ func (s Search) believe(evidence []Evidence, exact bool) belief {
 		b.rate = Rate{1, 1, 1}
 		return b
 	}
-	b.weigh(of, masses, all)
+	b.weigh(of, masses, all, s.Fix)
 	return b
 }
 
-// weigh does the sums over the two rates.
-func (b *belief) weigh(of []Evidence, masses []float64, all Evidence) {
+// weigh does the sums over the two rates. Where a repair is searched for, what is
+// built upon it is bad whenever it does not fail by a false rate, and all else
+// whenever it does not fail by its own.
+func (b *belief) weigh(of []Evidence, masses []float64, all Evidence, fix bool) {
 	type point struct {
 		of                         int     // which of the rates
-		rate, false                float64 // of failure
+		rate, false                float64 // of runs that are bad: of what is built upon the first, and of all else
 		prior, bad, pass, fail, ok float64 // logarithms
 	}
 	var grid []point
 	for i, prior := range ratePriors() {
-		p := rates[i].rate
 		for _, e := range falseRates {
-			if e.rate < p {
-				grid = append(grid, point{i, p, e.rate, math.Log(prior * e.prior), math.Log(p), math.Log1p(-p), math.Log(e.rate), math.Log1p(-e.rate)})
+			p, q := rates[i].rate, e.rate
+			if q >= p {
+				continue
 			}
+			if fix {
+				p, q = 1-q, 1-p
+			}
+			grid = append(grid, point{i, p, q, math.Log(prior * e.prior), math.Log(p), math.Log1p(-p), math.Log(q), math.Log1p(-q)})
 		}
 	}
 	times := func(n int, log float64) float64 {

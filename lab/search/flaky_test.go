@@ -216,6 +216,48 @@ func TestFlakySearches(t *testing.T) {
 	}
 }
 
+// repairing is learning where the first bad commit is a repair: all that is not
+// built upon it fails at the rate.
+func repairing(c []Candidate, f *flaky) int {
+	s := Search{Candidates: c, Fix: true, MaxTotal: 20_000}
+	e := make([]Evidence, len(c))
+	run := func(i int) (failed bool) {
+		f.runs++
+		f.kernels[i] = true
+		return (i < 0 || !f.bad[i]) && f.rnd.Float64() < f.rate
+	}
+	for !run(-1) {
+	}
+	e[len(c)-1].Bad++ // the end passes
+	for {
+		step := s.Next(e)
+		if step.Test < 0 {
+			return step.Culprit
+		}
+		if run(step.Test) {
+			e[step.Test].Good++
+		} else {
+			e[step.Test].Bad++
+		}
+	}
+}
+
+// Of repairs the right one is found as often as the confidence says, too.
+func TestRepairSearches(t *testing.T) {
+	for _, test := range []struct {
+		graph    string
+		rate     float64
+		searches int
+	}{{"spinnaker", .9, 30}, {"go-git", .5, 60}, {"desk", .2, 20}} {
+		c := readGraph(t, test.graph).candidates()
+		sum := hold(c, test.rate, test.searches, func(f *flaky) int { return repairing(c, f) })
+		t.Logf("%s, %v %%: %v", test.graph, test.rate*100, sum)
+		if float64(sum.right) < .93*float64(sum.searches) {
+			t.Errorf("%s, %v %%: %v", test.graph, test.rate*100, sum)
+		}
+	}
+}
+
 // A test that never errs costs two runs more than one that is known not to, the
 // checks of the answer included, and hardly another kernel: without them it could
 // not be told from one that errs half the time, of which the answers would be

@@ -72,6 +72,10 @@ type Search struct {
 	Candidates []Candidate
 	// Confidence is how probable an answer has to be; 0 is .95.
 	Confidence float64
+	// Fix: what is searched is a repair. Bad then means repaired, and it is the
+	// candidates not built upon the first such one that fail, at the unknown rate: a
+	// run that fails counts as Good, and one that passes as Bad.
+	Fix bool
 	// MaxRuns is how often one candidate may be run at most, and MaxTotal all of
 	// them together; 0 is without end.
 	MaxRuns, MaxTotal int
@@ -241,7 +245,7 @@ func (s Search) nextFlaky(e []Evidence, step Step) Step {
 	wrong := (1 - confidence) * margin
 	if step.Confidence >= 1-wrong {
 		step.Culprit = step.Top[0].Index
-		step.Why = fmt.Sprintf("the first bad commit with a probability of %s; a bad kernel fails %s of its runs", Percent(step.Confidence), Percent(b.rate.Mean))
+		step.Why = fmt.Sprintf("the first bad commit with a probability of %s; a kernel with the symptom fails %s of its runs", Percent(step.Confidence), Percent(b.rate.Mean))
 		return step
 	}
 	total := 0
