@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"regexp"
 
 	"lab/kernel"
 )
@@ -82,6 +83,16 @@ func (h *history) trial(ctx context.Context, c kernel.Commit) (Trial, error) {
 
 func (h *history) isAside(hash string) bool { return h.aside[hash] }
 
-func (h *history) words(text string) string { return text }
+// words has a text speak of good and bad as the bisect's terms do.
+func (h *history) words(text string) string {
+	if h.terms == nil {
+		return text
+	}
+	return goodOrBad.ReplaceAllStringFunc(text, func(word string) string {
+		return h.terms.Word(map[string]Mark{"good": Good, "bad": Bad}[word])
+	})
+}
+
+var goodOrBad = regexp.MustCompile(`\b(good|bad)\b`)
 
 func (h *history) Close() error { return h.tree.Close() }

@@ -108,7 +108,7 @@ func (b *bisection) decide(ctx context.Context) (done bool, err error) {
 				return RoleStep
 			},
 			tell: func(c kernel.Commit, why string) {
-				b.Progress.Say("%s\n  %s; the likeliest is the first bad one with %s", name(c), why, search.Percent(w.Step.Confidence))
+				b.Progress.Say("%s\n  %s; %s %s", name(c), why, b.words("the likeliest is the first bad one with"), search.Percent(w.Step.Confidence))
 			},
 		})
 	case w.Culprit >= 0:
