@@ -57,6 +57,7 @@ func TestUnfitKernel(t *testing.T) {
 // kinds. Debian's cloud kernel has NVMe built in, virtio as modules, and no AHCI.
 func TestBootable(t *testing.T) {
 	needE2E(t)
+	t.Parallel()
 	home, fs := t.TempDir(), busyboxRoot(t)
 	first := buildBootableImage(t, home, fs, "first.img")
 	second := buildBootableImage(t, home, fs, "second.img")

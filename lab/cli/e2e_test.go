@@ -90,6 +90,7 @@ func busyboxRoot(t testing.TB) string {
 // package, $FS a root file system with busybox, $AUDIT an image in a registry.
 func TestRun(t *testing.T) {
 	needE2E(t)
+	t.Parallel()
 	kernel := debiantest.Kernel(t)
 	fs := busyboxRoot(t)
 	audit := serve(t, probeImage(t))
@@ -110,6 +111,7 @@ func TestRun(t *testing.T) {
 // empty cache, and then what rests on the kernels that it built.
 func TestDemo(t *testing.T) {
 	needE2E(t)
+	t.Parallel()
 	home := t.TempDir()
 	cold := demoRun(t, home)
 	if n := built(cold.Bisection); n == 0 {

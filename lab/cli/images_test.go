@@ -28,6 +28,7 @@ import (
 // TestBisectImages bisects the tags of an image in a registry on Debian's kernel.
 func TestBisectImages(t *testing.T) {
 	needE2E(t)
+	t.Parallel()
 	const n, culprit = 6, 3
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)

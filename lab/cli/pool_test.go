@@ -20,6 +20,7 @@ import (
 // module dummy is another one. The bisect is killed after each verdict.
 func TestBisectPackages(t *testing.T) {
 	needE2E(t)
+	t.Parallel()
 	const n, culprit = 10, 7
 	home, fs, dir := t.TempDir(), busyboxRoot(t), t.TempDir()
 	k, err := kernel.FromPackage(t.Context(), t.TempDir(), debiantest.Kernel(t), kernel.Modules{Needed: []string{"dummy", "overlay"}})

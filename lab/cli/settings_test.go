@@ -15,6 +15,7 @@ import (
 // TestBisectContainer finds which of two settings of a container breaks a test.
 func TestBisectContainer(t *testing.T) {
 	needE2E(t)
+	t.Parallel()
 	stdout, _ := runLab(t, t.TempDir(), ExitGood,
 		"bisect", "--container-good", "cgroup=2", "--container-bad", "cgroup=1,seccomp=unconfined", "--userns",
 		"--kernel", debiantest.Kernel(t), "--image", "rootfs:"+busyboxRoot(t), "--",
@@ -33,6 +34,7 @@ func TestBisectContainer(t *testing.T) {
 // test only together.
 func TestBisectCmdline(t *testing.T) {
 	needE2E(t)
+	t.Parallel()
 	home := t.TempDir()
 	args := []string{
 		"bisect", "--cmdline-good", "lab.a=1 lab.b nosmt", "--cmdline-bad", "lab.a=2 lab.b lab.c lab.d=x lab.e lab.f",
