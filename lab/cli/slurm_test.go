@@ -153,7 +153,7 @@ func TestSlurm(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The culprit's parent, without which there is no answer, says where it is and waits as long as the file hang is there.
-	command := fmt.Sprintf("test -n \"$SLURMD_NODENAME\" || exit 125; if grep -q 'fine 26$' state && test -f %s; then echo $SLURMD_NODENAME $$ > %s; exec sleep 1000; fi; grep -q fine state", hang, fifo)
+	command := fmt.Sprintf("test -n \"$SLURMD_NODENAME\" || exit 125; if grep -qx 26 number && test -f %s; then echo $SLURMD_NODENAME $$ > %s; exec sleep 1000; fi; grep -q fine state", hang, fifo)
 	cmd := labCmd(home, "bisect", "--repo", "linux", "--good", "good", "--bad", "main", "--steady", "--dir", "state", "--json", "--jobs", "3", "--launcher", "srun -N1 -n1 -c1", "--run", command)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
@@ -161,13 +161,17 @@ func TestSlurm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer started.Close()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- cmd.Wait()
+		started.Close()
+	}()
 	line, err := bufio.NewReader(started).ReadString('\n')
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("no test waits: %v, %v\n%s", err, <-ended, said.String())
 	}
 	node, text, _ := strings.Cut(strings.TrimSpace(line), " ")
 	pid, err := strconv.Atoi(text)
@@ -178,7 +182,7 @@ func TestSlurm(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.die(t, node, pid)
-	if err := cmd.Wait(); err != nil {
+	if err := <-ended; err != nil {
 		t.Fatalf("%v\n%s", err, said.String())
 	}
 	var found lab.Bisection
