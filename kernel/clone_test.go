@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -48,7 +49,7 @@ func serveGit(t *testing.T, base string) (address string, stop func()) {
 		t.Fatal("git daemon did not start")
 	}
 	stop = func() {
-		cmd.Process.Kill()
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // git runs the daemon in a process of its own
 		cmd.Wait()
 	}
 	t.Cleanup(stop)

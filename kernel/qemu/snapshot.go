@@ -129,7 +129,7 @@ func (vm *VM) end(what string, err error) error {
 	return fmt.Errorf("%s machine: %w", what, err)
 }
 
-func (vm *VM) load(ctx context.Context, s *Snapshot) error {
+func (vm *VM) load(ctx context.Context, s *Snapshot) (err error) {
 	q, err := vm.monitor(ctx)
 	if err != nil {
 		return err
@@ -139,12 +139,20 @@ func (vm *VM) load(ctx context.Context, s *Snapshot) error {
 	if err != nil {
 		return err
 	}
-	defer from.Close()
+	copied := make(chan struct{})
 	go func() {
-		if n, _ := io.Copy(to, io.NewSectionReader(s.file, 0, s.Size)); n < s.Size {
+		if n, err := io.Copy(to, io.NewSectionReader(s.file, 0, s.Size)); err == nil && n < s.Size {
 			vm.Kill() // which for the rest would wait for ever
 		}
 		to.Close()
+		close(copied)
+	}()
+	defer func() {
+		from.Close()
+		if err != nil {
+			to.Close() // a QEMU that has the other end may not read it
+		}
+		<-copied // the file is the caller's again
 	}()
 	if err := q.do(getfd, from); err != nil {
 		return err
