@@ -21,6 +21,7 @@ const (
 	ForBoot  = "boot kernels (run, bisect, reproduce, demo)"
 	ForBuild = "build kernels (run --repo, bisect, demo)"
 	ForDemo  = "lab demo"
+	ForSu    = "lab demo su"
 	ForSpeed = "build kernels sooner, when they were built before (not needed)"
 	ForUEFI  = "make images that boot by themselves (image build --bootable)"
 	ForTests = "lab's own tests"
@@ -63,7 +64,9 @@ var needs = []need{
 
 	{"systemd-boot", loaderPaths, ForUEFI, map[string]string{"apt-get": "systemd-boot-efi", "dnf": "systemd-boot-unsigned", "pacman": "systemd", "zypper": "systemd-boot"}},
 
-	{"mmdebstrap", nil, ForTests, map[string]string{"apt-get": "mmdebstrap"}},
+	{"mmdebstrap", nil, ForSu, map[string]string{"apt-get": "mmdebstrap"}},
+	{"audit headers", []string{"/usr/include/libaudit.h"}, ForSu, map[string]string{"apt-get": "libaudit-dev"}},
+
 	{"mke2fs", []string{"/sbin/mke2fs", "/usr/sbin/mke2fs"}, ForTests, same("e2fsprogs")},
 	{"sfdisk", []string{"/sbin/sfdisk", "/usr/sbin/sfdisk"}, ForTests, map[string]string{"apt-get": "fdisk"}},
 	{"sgdisk", []string{"/sbin/sgdisk", "/usr/sbin/sgdisk"}, ForTests, map[string]string{"apt-get": "gdisk"}},

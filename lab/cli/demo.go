@@ -27,22 +27,51 @@ lab demo makes a git history of the distribution's kernel source in which one of
 about two dozen commits changes that answer, and a container image whose test
 asks the kernel; then it bisects, writes the bundle, and reproduces it.
 
+EXAMPLES
+   lab demo --install
+   lab demo su --install             the same kernels, and the su of those days`,
+		Flags:  demoFlags(),
+		Action: func(c *cli.Context) error { return runDemo(c, auditStory) },
+		Subcommands: []*cli.Command{{
+			Name:  "su",
+			Usage: "the story itself: su says 'System error' in a container",
+			Description: `In 2014 su broke in containers with an upgrade to Linux 3.15, because of two things
+that did not go together: a kernel that answers a container's audit message with
+"operation not permitted", and a libpam that takes that for an error when it is root.
+The kernel's half is the history of lab demo. The other is built here: libpam from
+the distribution's source package with one line as it was before 2015, in a root file
+system of the distribution's packages. What is bisected is nothing but 'su -c'.
+
 EXAMPLE
-   lab demo --install`,
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "install", Usage: "install what is missing first, as lab doctor --install does"},
-			&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Value: "bundle.tar", Category: catOutput},
-			makeJobsFlag(),
-			jsonFlag(),
-		},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("unexpected argument %q", c.Args().First())
-			}
-			return runDemo(c)
-		},
+   lab demo su --install`,
+			Flags:  demoFlags(),
+			Action: func(c *cli.Context) error { return runDemo(c, suStory) },
+		}},
 	}
 }
+
+func demoFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "install", Usage: "install what is missing first, as lab doctor --install does"},
+		&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "write the bundle to `FILE`", Value: "bundle.tar", Category: catOutput},
+		makeJobsFlag(),
+		jsonFlag(),
+	}
+}
+
+// A story is a container that the history of lab demo breaks.
+type story struct {
+	name    string   // in the name of the folder of its state
+	needs   []string // purposes of tools beside those of lab demo
+	image   string   // the chapter that gets it
+	get     func(*teller, context.Context) (ref string, stop func(), err error)
+	command []string // nil: the image's
+}
+
+var (
+	auditStory = story{name: "bisect", image: "A container image that shows it, pulled from a registry on this host", get: (*teller).serve}
+	suStory    = story{"bisect-su", []string{lab.ForSu}, "A container whose su has the libpam of 2014", (*teller).suRoot, demo.SuCommand}
+)
 
 // demoResult is the JSON of lab demo.
 type demoResult struct {
@@ -68,15 +97,18 @@ func (t *teller) chapter(format string, args ...any) {
 
 func (t *teller) say(s string) { t.l.Progress.Say("%s", s) }
 
-func runDemo(c *cli.Context) error {
+func runDemo(c *cli.Context, s story) error {
+	if c.Args().Present() {
+		return usagef("unexpected argument %q", c.Args().First())
+	}
 	t := &teller{l: theLab(c), start: time.Now()}
 	t.chapter("This machine: what lab needs, and whether KVM works")
-	h, err := examine(c, []string{lab.ForBoot, lab.ForBuild, lab.ForDemo}, c.Bool("install"), false)
+	h, err := examine(c, append([]string{lab.ForBoot, lab.ForBuild, lab.ForDemo}, s.needs...), c.Bool("install"), false)
 	if err != nil {
 		return err
 	}
 	if !h.Ready() {
-		return fmt.Errorf("missing: %s\n  run 'lab demo --install', or: %s", strings.Join(h.Missing(), ", "), strings.Join(h.Install, " "))
+		return fmt.Errorf("missing: %s\n  run '%s --install', or: %s", strings.Join(h.Missing(), ", "), c.Command.HelpName, strings.Join(h.Install, " "))
 	}
 	t.say(fmt.Sprintf("QEMU %s; %s: %s", h.QEMU, h.Accel.Name, h.Accel.Reason))
 
@@ -85,8 +117,8 @@ func runDemo(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	t.chapter("A container image that shows it, pulled from a registry on this host")
-	ref, stop, err := t.serve(c.Context)
+	t.chapter("%s", s.image)
+	ref, stop, err := s.get(t, c.Context)
 	if err != nil {
 		return err
 	}
@@ -94,11 +126,16 @@ func runDemo(c *cli.Context) error {
 
 	t.chapter("The bisection")
 	o := t.options(repo, ref, c.Int("make-jobs"))
+	o.Dir, o.Spec.Test.Command = filepath.Join(t.l.Cache, "demo", s.name), s.command
 	if err := os.RemoveAll(o.Dir); err != nil { // a demo begins at the beginning
 		return fmt.Errorf("remove the last demo's state: %w", err)
 	}
-	t.say(fmt.Sprintf("lab bisect --repo %s --good %.12s --bad %.12s --config tiny --image %s --cap-drop AUDIT_WRITE --bundle %s",
-		repo.Dir, repo.Good, repo.Bad, ref, c.String("bundle")))
+	line := fmt.Sprintf("lab bisect --repo %s --good %.12s --bad %.12s --config tiny --image %s --cap-drop AUDIT_WRITE --bundle %s",
+		repo.Dir, repo.Good, repo.Bad, ref, c.String("bundle"))
+	if s.command != nil {
+		line += " -- " + shellWords(s.command)
+	}
+	t.say(line)
 	found, err := t.l.Bisect(c.Context, o)
 	if err != nil {
 		return err
@@ -181,11 +218,15 @@ func (t *teller) serve(ctx context.Context) (ref string, stop func(), err error)
 	return "docker://" + addr + "/audit:1", stop, nil
 }
 
+func (t *teller) suRoot(ctx context.Context) (ref string, stop func(), err error) {
+	tar, err := demo.SuRoot(ctx, filepath.Join(t.l.Cache, "demo"), t.say)
+	return "rootfs:" + tar, func() {}, err
+}
+
 func (t *teller) options(repo demo.Repo, ref string, jobs int) lab.BisectOptions {
 	return lab.BisectOptions{
 		Good: []string{repo.Good},
 		Bad:  repo.Bad,
-		Dir:  filepath.Join(t.l.Cache, "demo", "bisect"),
 		Spec: lab.Spec{
 			Kernel:  lab.KernelSpec{Repo: repo.Dir, Config: []string{"tiny"}, Jobs: jobs},
 			Images:  []lab.Load{{Name: mainImage, Reference: ref}},

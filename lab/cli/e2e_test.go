@@ -131,6 +131,26 @@ func TestDemo(t *testing.T) {
 	t.Run("ends", func(t *testing.T) { testEnds(t, home, cold) })
 	t.Run("config", func(t *testing.T) { testConfig(t, home, cold) })
 	t.Run("git bisect run", func(t *testing.T) { testGitBisectRun(t, home, cold) })
+	t.Run("su", func(t *testing.T) { testSu(t, home, cold) })
+}
+
+// testSu bisects the story of su over the kernels that the demo built, but for what
+// another way through the history takes.
+func testSu(t *testing.T, home string, d demoResult) {
+	stdout, stderr := runLab(t, home, ExitGood, "demo", "su", "--bundle", "su.tar", "--json")
+	var r demoResult
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+		t.Fatalf("%v in %s", err, stdout)
+	}
+	if r.Bisection.Culprit.Hash != d.Planted || r.Reproduction.Outcome != lab.Same {
+		t.Errorf("found %s, planted %s, reproduction %s", r.Bisection.Culprit.Hash, d.Planted, r.Reproduction.Outcome)
+	}
+	report, _ := runLab(t, home, ExitGood, "report", "su.tar")
+	for _, want := range []string{"OKAY", "su: System error", "PAM audit_log_acct_message() failed: Operation not permitted"} {
+		if !strings.Contains(report, want) {
+			t.Errorf("the report has no %q:\n%s\n%s", want, report, stderr)
+		}
+	}
 }
 
 // secret is in the environment of each lab that tests run: it gets nowhere.
