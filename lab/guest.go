@@ -25,7 +25,7 @@ import (
 // disk made of them, and the test. One guest serves any number of kernels.
 type guest struct {
 	emulator emulator
-	images   []Image
+	images   []Image // the base last, where there is one
 	disk     disk.Image
 	test     probe.Spec
 	agent    string
@@ -35,7 +35,8 @@ type guest struct {
 	saved     string     // what a snapshot of it, and of its kernel, goes by
 }
 
-// An Image is a preloaded container and the name it goes by in the guest.
+// An Image is a preloaded container and the name it goes by in the guest; the one
+// without a name is the guest's base.
 type Image = bundle.Image
 
 // A Disk is a disk image and what was put on it.
@@ -52,7 +53,7 @@ func (l *Lab) BuildDisk(ctx context.Context, s Spec, path string) (Disk, error) 
 }
 
 // buildDisk is BuildDisk with images that may be pinned already, one for each
-// of the Spec's, and for a disk that may boot by itself.
+// of the Spec's and then the base, and for a disk that may boot by itself.
 func (l *Lab) buildDisk(ctx context.Context, s Spec, pinned []Image, boot *disk.Boot, path string) (Disk, error) {
 	store, err := l.store()
 	if err != nil {
@@ -67,7 +68,11 @@ func (l *Lab) diskOf(ctx context.Context, store *oci.Store, s Spec, pinned []Ima
 	var err error
 	spec := disk.Spec{Free: s.Free, Size: s.Size, Epoch: epoch, Boot: boot}
 	if s.Base != "" {
-		img, err := l.image(ctx, store, s, Load{Reference: s.Base}, "")
+		var pin string
+		if len(pinned) > len(s.Images) {
+			pin = pinned[len(s.Images)].Digest
+		}
+		img, err := l.image(ctx, store, s, Load{Reference: s.Base}, pin)
 		if err != nil {
 			return Disk{}, err
 		}
@@ -167,7 +172,11 @@ func (l *Lab) prepare(ctx context.Context, s Spec, pinned []Image) (*guest, erro
 	if err != nil {
 		return nil, err
 	}
-	return &guest{emulator: e, images: d.Containers, disk: d.Image, test: s.Test, agent: agent}, nil
+	images := d.Containers
+	if d.Base != nil {
+		images = append(images, Image{Pin: *d.Base})
+	}
+	return &guest{emulator: e, images: images, disk: d.Image, test: s.Test, agent: agent}, nil
 }
 
 // machine is the virtual machine that a kernel is tried on, and the open file that

@@ -39,7 +39,9 @@ func (p *pack) images(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("describe image %s: %w", i.Digest, err)
 		}
-		d.Annotations = map[string]string{refName: i.Name}
+		if i.Name != "" {
+			d.Annotations = map[string]string{refName: i.Name}
+		}
 		index.Manifests = append(index.Manifests, *d)
 		blobs, err := store.Blobs(img)
 		if err != nil {
@@ -83,6 +85,10 @@ func (r *rerunner) rebuildDisk(ctx context.Context) error {
 		}
 		if img.Pin.Digest != i.Digest {
 			return &bundle.RefusedError{Bundle: r.file, Member: m.Layout, Reason: fmt.Sprintf("image %s is %s, not %s", i.Name, img.Pin.Digest, i.Digest)}
+		}
+		if load.Name == "" {
+			s.Base = load.Reference
+			continue
 		}
 		s.Images = append(s.Images, load)
 	}

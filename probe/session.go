@@ -216,6 +216,7 @@ func (c *collector) started(f wire.Frame) error {
 		k.Capabilities[i] = clip(s, 64)
 	}
 	k.Seccomp, k.Filter, k.Cgroup = clip(k.Seccomp, maxSeccompName), clip(k.Filter, 128), clip(k.Cgroup, 16)
+	k.Engine = clip(k.Engine, 256)
 	c.result.Container = &k
 	return nil
 }

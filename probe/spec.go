@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -51,6 +52,9 @@ const (
 	SeccompUnconfined = "unconfined"
 )
 
+// Runtimes are the engines that Spec.Runtime may name.
+var Runtimes = []string{"crun", "runc"}
+
 // In a user namespace the container's root is UserNSBase outside, and so on for
 // UserNSCount users and groups, as with Docker's userns-remap and /etc/subuid.
 const (
@@ -77,6 +81,9 @@ type Spec struct {
 	// Cwd is an absolute path in the container, made when it is not there.
 	// Empty is the image's.
 	Cwd string `json:"cwd,omitempty"`
+	// Runtime is the program of the guest's base that runs the container: "crun" or
+	// "runc". Empty is the agent itself, which needs no base.
+	Runtime string `json:"runtime,omitempty"`
 	// CapAdd and CapDrop change the container's capabilities: names with or
 	// without CAP_, in any case, or ALL. Drops of single capabilities win over
 	// CapAdd ALL, adds of single capabilities win over CapDrop ALL.
@@ -238,6 +245,9 @@ func (s Spec) Validate() error {
 	}
 	if len(s.Seccomp) > maxSeccompName || strings.ContainsFunc(s.Seccomp, unicode.IsControl) || !utf8.ValidString(s.Seccomp) {
 		bad("seccomp profile's name %.80q: want at most %d bytes of text", s.Seccomp, maxSeccompName)
+	}
+	if s.Runtime != "" && !slices.Contains(Runtimes, s.Runtime) {
+		bad("runtime %q: want %s", s.Runtime, strings.Join(Runtimes, ", "))
 	}
 	switch s.Cgroup {
 	case "", "1", "2", "none":

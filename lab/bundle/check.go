@@ -142,14 +142,16 @@ func (c *checker) fields(m *Manifest) {
 	names := make(map[string]bool)
 	for i, image := range m.Images {
 		field := fmt.Sprintf("images[%d]", i)
-		c.matches(field+".name", image.Name, isName)
+		if image.Name != "" || i == 0 || i < len(m.Images)-1 {
+			c.matches(field+".name", image.Name, isName)
+		}
 		c.that(!names[image.Name], field+".name", "%q is there twice", image.Name)
 		names[image.Name] = true
 		c.matches(field+".platform", image.Platform, isPlatform)
 		c.digest(field+".digest", image.Digest)
 	}
 	c.that(len(m.Images) > 0, "images", "there are none")
-	c.that(names[m.Test.Container] || m.Test.Container == "" && len(m.Images) == 1,
+	c.that(names[m.Test.Container] && m.Test.Container != "" || m.Test.Container == "" && len(m.Images) == 1,
 		"test.container", "%q is no image of this bundle", m.Test.Container)
 }
 

@@ -209,6 +209,13 @@ func hostiles(t testing.TB) []hostile {
 	manifest("expression", "symptom.bad_match: ", func(m *Manifest) { m.Symptom.BadMatch = "(" })
 	manifest("rate", "rate: 1.5 is no probability", func(m *Manifest) { m.Rate = 1.5 })
 	manifest("container name", "images[0].name: ", func(m *Manifest) { m.Images[0].Name = "../../etc" })
+	manifest("container without a name", "images[0].name: ", func(m *Manifest) { m.Images[0].Name = "" })
+	manifest("base before a container", "images[1].name: ", func(m *Manifest) {
+		m.Images = []Image{m.Images[0], {Pin: m.Images[0].Pin}, {Name: "b", Pin: m.Images[0].Pin}}
+	})
+	manifest("test in the base", "test.container: ", func(m *Manifest) {
+		m.Images, m.Test.Container = append(m.Images, Image{Pin: m.Images[0].Pin}), ""
+	})
 	manifest("image digest", "images[0].digest: ", func(m *Manifest) { m.Images[0].Digest = "sha256:0" })
 	manifest("reference", "images[0].reference: ", func(m *Manifest) { m.Images[0].Reference = "a\x1b[2J" })
 	manifest("disk elsewhere", `disk.member: there is no member "/dev/sda"`, func(m *Manifest) { m.Disk.Member = "/dev/sda" })

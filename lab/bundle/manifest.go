@@ -95,7 +95,8 @@ type Symptom struct {
 	BadMatch  string `json:"bad_match"`
 }
 
-// Image is a container image by the name it has in the test.
+// Image is a container image by the name it has in the test. The last one may have
+// none: its root file system is the guest's own, around the containers.
 type Image struct {
 	Name string `json:"name"`
 	oci.Pin

@@ -87,13 +87,15 @@ func busyboxRoot(t testing.TB) string {
 }
 
 // TestRun boots Debian's kernel with containers, by scripts. $KERNEL is its
-// package, $FS a root file system with busybox, $AUDIT an image in a registry.
+// package, $FS a root file system with busybox, $AUDIT an image in a registry,
+// $BASE a root file system with crun and runc.
 func TestRun(t *testing.T) {
 	needE2E(t)
 	t.Parallel()
 	kernel := debiantest.Kernel(t)
 	fs := busyboxRoot(t)
 	audit := serve(t, probeImage(t))
+	base := debiantest.Programs(t, "crun", "runc")
 	home := t.TempDir() // one cache for all scripts, as a user has it
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/e2e",
@@ -101,6 +103,7 @@ func TestRun(t *testing.T) {
 			e.Setenv("KERNEL", kernel)
 			e.Setenv("FS", fs)
 			e.Setenv("AUDIT", audit)
+			e.Setenv("BASE", base)
 			return setupScript(e, home)
 		},
 		Cmds: commands,

@@ -16,6 +16,7 @@ import (
 
 	"lab/lab"
 	"lab/oci"
+	"lab/probe"
 )
 
 // Flag categories, as help shows them.
@@ -77,6 +78,7 @@ func plainHTTPFlag(category string) cli.Flag {
 func imageFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "load", Usage: "put another image into the guest, as `NAME=REF`; may be repeated", Category: catImage},
+		&cli.StringFlag{Name: "base", Usage: "make the root file system of the image `REF` the guest's own, around the containers: a userland for --runtime", Category: catImage},
 		&cli.StringFlag{Name: "platform", Usage: "take `OS/ARCH` from images for several platforms", DefaultText: "the host's", Category: catImage},
 		mirrorFlag(catImage), plainHTTPFlag(catImage),
 		&cli.StringFlag{Name: "max-unpacked", Usage: "refuse an image of more than `SIZE` unpacked (M, G, T)", Value: "256G", Category: catImage},
@@ -90,7 +92,7 @@ func testFlags() []cli.Flag {
 		&cli.StringFlag{Name: "spec", Usage: "read flags from the YAML `FILE`: each key a flag's name, and command for what stands behind --; flags win"},
 		&cli.StringFlag{Name: "image", Usage: "test the container image `REF`: docker://HOST/NAME:TAG, oci:DIR:TAG, oci-archive:FILE, docker-archive:FILE, rootfs:FILE.tar or rootfs:DIR", Category: catImage},
 
-		&cli.StringFlag{Name: "runtime", Usage: "run the container by `NAME`: lab (lab's own agent)", Value: "lab", Category: catTest},
+		&cli.StringFlag{Name: "runtime", Usage: "run the container by `NAME`: lab (lab's own agent), or crun or runc, as the image of --base has it", Value: "lab", Category: catTest},
 	}, containerFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "clock", Usage: "start the guest's clock at `TIME` (RFC 3339)", DefaultText: "2020-01-01T00:00:00Z", Category: catTest},
 
@@ -182,9 +184,6 @@ func spec(c *cli.Context) (lab.Spec, error) {
 	if c.Args().Present() {
 		command = c.Args().Slice()
 	}
-	if r := c.String("runtime"); r != "lab" {
-		return lab.Spec{}, usagef("runtime %q is not known: lab", r)
-	}
 	s, err := imageSpec(c)
 	if err != nil {
 		return lab.Spec{}, err
@@ -199,6 +198,12 @@ func spec(c *cli.Context) (lab.Spec, error) {
 		return lab.Spec{}, err
 	}
 	s.Test.Epoch = clock
+	if r := c.String("runtime"); r != "lab" {
+		if !slices.Contains(probe.Runtimes, r) {
+			return lab.Spec{}, usagef("runtime %q is not known: lab, %s", r, strings.Join(probe.Runtimes, ", "))
+		}
+		s.Test.Runtime = r
+	}
 	s.Symptom = lab.Symptom{Kind: c.String("symptom"), GoodMatch: c.String("good-match"), BadMatch: c.String("bad-match")}
 	if s.Symptom.Kind == lab.SymptomAsk && !c.Bool("prompt") {
 		return lab.Spec{}, usagef("--symptom ask goes with lab bisect --prompt")
@@ -225,7 +230,7 @@ func imageSpec(c *cli.Context) (s lab.Spec, err error) {
 	if s.Limits.Bytes, err = size(c.String("max-unpacked")); err != nil {
 		return s, usagef("--max-unpacked: %v", err)
 	}
-	s.Platform = c.String("platform")
+	s.Base, s.Platform = c.String("base"), c.String("platform")
 	s.Registries, err = registries(c)
 	return s, err
 }

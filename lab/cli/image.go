@@ -39,7 +39,6 @@ EXAMPLES
      -drive if=none,id=d,format=raw,file=disk.img -device nvme,drive=d,serial=1`,
 			ArgsUsage: "[-- COMMAND [ARG...]]",
 			Flags: slices.Concat(imageFlags(), []cli.Flag{
-				&cli.StringFlag{Name: "base", Usage: "make the root file system of the image `REF` the disk's own, around the containers", Category: catImage},
 				&cli.StringFlag{Name: "size", Usage: "make the disk `SIZE` large in all, instead of --free (M, G, T)", Category: catImage},
 			}, bootFlags(), []cli.Flag{
 				&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the image to `FILE`", Category: catOutput},
@@ -57,7 +56,7 @@ EXAMPLES
 				if err != nil {
 					return err
 				}
-				if s.Base = c.String("base"); c.IsSet("size") {
+				if c.IsSet("size") {
 					if c.IsSet("free") {
 						return usagef("--size says how large the disk is, --free how much of it is free: only one of them can hold")
 					}

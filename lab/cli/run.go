@@ -29,6 +29,7 @@ EXAMPLES
    lab run --kernel bzImage --image docker://127.0.0.1:5000/app:1 -- sh -c 'su -c true'
    lab run --kernel linux-image-6.1.0-40-cloud-amd64_6.1.153-1_amd64.deb --image rootfs:app.tar -- /test
    lab run --repo ~/linux --commit v6.1.150 --config container --image oci:./layout:app -- /test
+   lab run --kernel bzImage --image app:1 --base rootfs:base.tar --runtime crun -- /test
    lab run --repo ~/linux --patch printk.patch --image rootfs:app.tar -- /test
    git bisect run lab run --repo . --config container --image oci:./layout:app -- /test`,
 		Flags: slices.Concat([]cli.Flag{

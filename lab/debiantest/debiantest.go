@@ -61,6 +61,19 @@ func Rootfs(t testing.TB) string {
 	if tar := os.Getenv("LAB_TEST_ROOTFS"); tar != "" {
 		return tar
 	}
+	return mmdebstrap(t, "--variant=minbase")
+}
+
+// Programs is the path of a tar with packages of the distribution's own release and
+// what they depend on, unpacked and not configured: programs that find their
+// libraries, and no system. That takes seconds.
+func Programs(t testing.TB, packages ...string) string {
+	t.Helper()
+	return mmdebstrap(t, "--variant=extract", "--include="+strings.Join(packages, ","))
+}
+
+func mmdebstrap(t testing.TB, args ...string) string {
+	t.Helper()
 	if _, err := exec.LookPath("mmdebstrap"); err != nil {
 		t.Fatal("mmdebstrap is not installed: run lab doctor --install")
 	}
@@ -70,7 +83,8 @@ func Rootfs(t testing.TB) string {
 		t.Fatalf("find the distribution's release: %v", err)
 	}
 	// A mirror that lags behind is good enough for a test.
-	cmd := exec.Command("mmdebstrap", "--quiet", `--aptopt=Acquire::Check-Valid-Until "false"`, "--variant=minbase", strings.TrimSpace(string(suite)), tar)
+	args = append([]string{"--quiet", `--aptopt=Acquire::Check-Valid-Until "false"`}, args...)
+	cmd := exec.Command("mmdebstrap", append(args, strings.TrimSpace(string(suite)), tar)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("mmdebstrap: %v\n%s", err, out)
 	}

@@ -48,8 +48,11 @@ func markdown(d Document) []byte {
 		p("| author | %s, %s |", cell(c.Author), c.Date.UTC().Format(time.DateOnly))
 	}
 	p("| test | %s |", cell(command(m)))
+	if r := m.Test.Runtime; r != "" {
+		p("| runtime | %s |", cell(r))
+	}
 	for _, i := range m.Images {
-		p("| image | %s %s |", cell(i.Reference), cell(i.Digest))
+		p("| %s | %s %s |", imageRole(i), cell(i.Reference), cell(i.Digest))
 	}
 	p("| verdict | %s |", cell(symptom(m.Symptom)))
 	p("| machine | QEMU %s, %s, %d CPU, %d MiB, %s |", cell(m.Machine.QEMU), m.Machine.Accel, m.Machine.CPUs, m.Machine.Memory, cell(m.Platform))

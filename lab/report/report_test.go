@@ -61,10 +61,10 @@ const exampleConsole = "[    0.000000] Linux version 3.13.0 (lab@lab)\r\n" +
 func example() Document {
 	m := bundle.Manifest{
 		Lab: "1.0", Platform: "linux/amd64",
-		Test:    probe.Spec{Container: "test", Command: []string{"sh", "-c", "su -c true && echo 'it''s fine'"}},
+		Test:    probe.Spec{Container: "test", Runtime: "crun", Command: []string{"sh", "-c", "su -c true && echo 'it''s fine'"}},
 		Machine: bundle.Machine{Accel: "tcg", QEMU: "7.2.22", Memory: 512, CPUs: 1, Cmdline: "quiet"},
 		Symptom: bundle.Symptom{Kind: "test", BadMatch: "System error"},
-		Images:  []bundle.Image{{Name: "test", Pin: oci.Pin{Reference: "rootfs:app.tar", Digest: "sha256:aa"}}},
+		Images:  []bundle.Image{{Name: "test", Pin: oci.Pin{Reference: "rootfs:app.tar", Digest: "sha256:aa"}}, {Pin: oci.Pin{Reference: "rootfs:base.tar", Digest: "sha256:bb"}}},
 		Kernels: []bundle.Kernel{
 			{Role: bundle.RoleGood, Commit: goodHash, Title: "audit: a setting", Release: "3.13.0", Compiler: "gcc 4.9"},
 			{Role: bundle.RoleBad, Commit: badHash, Title: "audit: listen in all network namespaces", Release: "3.13.0", Compiler: "gcc 4.9"},

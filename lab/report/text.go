@@ -72,8 +72,15 @@ func body(d Document) string {
 	p("")
 	p("THE TEST")
 	p("  command  %s", command(m))
+	if r := m.Test.Runtime; r != "" {
+		p("  runtime  %s", r)
+	}
 	for _, i := range m.Images {
-		p("  image    %s = %s (%s)", i.Name, i.Reference, i.Digest)
+		name := i.Name + " = "
+		if i.Name == "" {
+			name = ""
+		}
+		p("  %-8s %s%s (%s)", imageRole(i), name, i.Reference, i.Digest)
 	}
 	p("  verdict  %s", symptom(m.Symptom))
 	p("")
@@ -290,6 +297,14 @@ func wrap(prose, first, rest string) string {
 func beginsLine(word string) bool {
 	r, _ := utf8.DecodeRuneInString(word)
 	return (unicode.IsLetter(r) || unicode.IsDigit(r)) && !strings.Contains(word, ":") && word != "From"
+}
+
+// imageRole is what an image is in the guest.
+func imageRole(i bundle.Image) string {
+	if i.Name == "" {
+		return "base"
+	}
+	return "image"
 }
 
 // command is the test's, as a line for a shell.

@@ -326,16 +326,19 @@ func missing() []string {
 	if _, err := os.Stat("/proc/cgroups"); errors.Is(err, fs.ErrNotExist) {
 		m = append(m, "control groups")
 	}
-	filesystems, err := os.ReadFile("/proc/filesystems")
-	if err != nil {
-		return m
-	}
 	for _, name := range []string{"mqueue", "devpts", "tmpfs"} {
-		if !strings.Contains(string(filesystems), "\t"+name+"\n") {
+		if !hasFilesystem(name) {
 			m = append(m, "the "+name+" file system")
 		}
 	}
 	return m
+}
+
+// hasFilesystem says whether the kernel has a kind of file system (proc(5)); one
+// that does not tell is taken to have it.
+func hasFilesystem(name string) bool {
+	list, err := os.ReadFile("/proc/filesystems")
+	return err != nil || strings.Contains(string(list), "\t"+name+"\n")
 }
 
 // hasParameter says whether a kernel command line has the word name. Values in

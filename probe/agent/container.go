@@ -77,7 +77,7 @@ func (a *agent) runContainer(spec probe.Spec) (wire.Done, error) {
 		a.note("the container has no control group: %v", err)
 		group = cgroup{}
 	}
-	if !p.AllDevices {
+	if !p.AllDevices && spec.Runtime == "" {
 		if err := group.limitDevices(); err != nil {
 			a.note("the container can use any of the guest's devices: %v", err)
 		}
@@ -94,6 +94,7 @@ type container struct {
 	plan  plan
 	group cgroup
 
+	engine    string // its version, where it is not the agent that runs it
 	pid       int
 	exited    chan unix.WaitStatus
 	reaped    atomic.Bool // pid is nobody's any longer
@@ -118,7 +119,7 @@ func (c *container) describe() {
 
 // given is what the container has, for the result.
 func (c *container) given() wire.Container {
-	g := wire.Container{Seccomp: c.plan.SeccompName, UserNS: c.plan.UserNS, Cgroup: c.group.version()}
+	g := wire.Container{Seccomp: c.plan.SeccompName, UserNS: c.plan.UserNS, Cgroup: c.group.version(), Engine: c.engine}
 	for _, k := range c.plan.Caps.list() {
 		g.Capabilities = append(g.Capabilities, strings.ToUpper(k.String()))
 	}
@@ -135,22 +136,12 @@ func (c *container) run() (wire.Done, error) {
 		c.agent.note("syslog is not captured: make its socket: %v", err)
 	}
 	c.plan.Syslog = log != nil
-	pipes, err := c.fork(log)
-	if err != nil {
-		return done, err
+	begin := c.begin
+	if c.spec.Runtime != "" {
+		begin = c.beginEngine
 	}
-	stage := make(chan error, 1)
-	go func() {
-		defer c.agent.guard()
-		stage <- c.prepare(pipes)
-	}()
-	select {
-	case err = <-stage:
-	case <-time.After(setupLimit):
-		err = fmt.Errorf("the container was not set up within %s: %s", setupLimit, processState(c.pid))
-	}
+	pipes, err := begin(log)
 	if err != nil {
-		c.kill()
 		return done, err
 	}
 
@@ -199,6 +190,28 @@ func (c *container) run() (wire.Done, error) {
 	done.Truncated = c.truncated
 	c.mu.Unlock()
 	return done, err
+}
+
+// begin starts the container, and returns when it runs the command.
+func (c *container) begin(log *logSocket) (pipes, error) {
+	p, err := c.fork(log)
+	if err != nil {
+		return p, err
+	}
+	stage := make(chan error, 1)
+	go func() {
+		defer c.agent.guard()
+		stage <- c.prepare(p)
+	}()
+	select {
+	case err = <-stage:
+	case <-time.After(setupLimit):
+		err = fmt.Errorf("the container was not set up within %s: %s", setupLimit, processState(c.pid))
+	}
+	if err != nil {
+		c.kill()
+	}
+	return p, err
 }
 
 // pipes are the agent's ends.

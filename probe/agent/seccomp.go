@@ -4,7 +4,6 @@ package agent
 
 import (
 	"fmt"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,11 +40,7 @@ func (p *plan) filter(spec probe.Spec, has bool) (note string, err error) {
 	if spec.SeccompProfile != "" {
 		profile = []byte(spec.SeccompProfile)
 	}
-	var names []string
-	for _, c := range p.Caps.list() {
-		names = append(names, "CAP_"+strings.ToUpper(c.String()))
-	}
-	f, err := seccomp.Compile(profile, names)
+	f, err := seccomp.Compile(profile, p.Caps.names())
 	if err != nil {
 		return "", err
 	}

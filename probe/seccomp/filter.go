@@ -31,7 +31,7 @@ var errTooLong = fmt.Errorf("seccomp profile: its filter has more instructions t
 // a container with some capabilities (CAP_CHOWN) on the running kernel. A filter
 // without a program lets everything through.
 func Compile(profile []byte, capabilities []string) (Filter, error) {
-	s, err := resolve(profile, capabilities)
+	s, err := Resolve(profile, capabilities)
 	if err != nil {
 		return Filter{}, fmt.Errorf("seccomp profile: %w", err)
 	}

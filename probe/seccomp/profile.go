@@ -135,9 +135,9 @@ func Check(profile []byte) error {
 	return err
 }
 
-// resolve gives what a profile, or Docker's default where it is nil, says to a
+// Resolve gives what a profile, or Docker's default where it is nil, says to a
 // container with some capabilities (CAP_CHOWN) on the running kernel.
-func resolve(profile []byte, capabilities []string) (*specs.LinuxSeccomp, error) {
+func Resolve(profile []byte, capabilities []string) (*specs.LinuxSeccomp, error) {
 	container := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: capabilities}}}
 	if profile == nil {
 		return docker.GetDefaultProfile(container)

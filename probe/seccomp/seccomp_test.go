@@ -213,7 +213,7 @@ func TestFilterIsTheProfile(t *testing.T) {
 	}{
 		{"default", nil, dockerCaps}, {"with CAP_SYS_ADMIN", nil, adminCaps}, {"no capabilities", nil, nil}, {"mixed", read(t, "mixed.json"), nil},
 	} {
-		s, err := resolve(p.profile, p.caps)
+		s, err := Resolve(p.profile, p.caps)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -244,7 +244,7 @@ func TestFilterIsLibseccomps(t *testing.T) {
 			t.Fatal(err)
 		}
 		theirs, ours, wrong, n := newVM(t, raw), compiled(t, read(t, g.profile), g.caps), 0, 0
-		s, err := resolve(read(t, g.profile), g.caps)
+		s, err := Resolve(read(t, g.profile), g.caps)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -362,7 +362,7 @@ func FuzzCheck(f *testing.F) {
 			}
 			return
 		}
-		s, err := resolve(profile, adminCaps)
+		s, err := Resolve(profile, adminCaps)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -108,6 +108,9 @@ type Container struct {
 	Filter string `json:"seccomp_filter,omitempty"`
 	UserNS bool   `json:"userns"` // it had a user namespace of its own
 	Cgroup string `json:"cgroup"` // version of its control groups: 1, 2 or none
+	// Engine is what ran it, by its own words: "crun version 1.8.1"; empty for the
+	// agent.
+	Engine string `json:"engine,omitempty"`
 }
 
 // Done is the payload of the last frame.
