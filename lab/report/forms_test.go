@@ -25,52 +25,59 @@ import (
 // it, there are the elements and attributes of the template and no others, and
 // nothing leads outside.
 func TestPage(t *testing.T) {
-	allowed := strings.Fields("html head meta title style body header p h1 h2 h3 q b br span nav a main section dl div dt dd code details summary pre i table thead tbody tr th td svg rect path g circle text tspan ol ul li")
-	for name, d := range map[string]Document{"example": example(), "hostile": hostile("")} {
-		x := xml.NewDecoder(strings.NewReader(render(t, d, FormHTML)))
-		ids, links := map[string]bool{}, map[string]bool{}
-		for {
-			token, err := x.Token()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			start, ok := token.(xml.StartElement)
-			if !ok {
-				continue
-			}
-			if !slices.Contains(allowed, start.Name.Local) {
-				t.Fatalf("%s: there is an element %s", name, start.Name.Local)
-			}
-			for _, a := range start.Attr {
-				key := a.Name.Local
-				switch {
-				case key == "id" && ids[a.Value]:
-					t.Errorf("%s: the id %s is there twice", name, a.Value)
-				case key == "id":
-					ids[a.Value] = true
-				case key == "href":
-					links[a.Value] = true
-				case key == "src" || key == "style" || key == "action" || strings.HasPrefix(key, "on"):
-					t.Errorf("%s: %s has the attribute %s", name, start.Name.Local, key)
-				}
-			}
-		}
-		for l := range links {
-			if !strings.HasPrefix(l, "#") || !ids[l[1:]] {
-				t.Errorf("%s: the link %q leads nowhere", name, l)
-			}
-		}
-		if len(links) < 5 {
-			t.Errorf("%s: %d links", name, len(links))
-		}
-	}
-	for _, css := range []string{pageStyle, graphStyle} {
+	checkPage(t, "example", render(t, example(), FormHTML))
+	checkPage(t, "hostile", render(t, hostile(""), FormHTML))
+	checkPage(t, "matrix", renderMatrix(t, exampleMatrix(), FormHTML))
+	checkPage(t, "hostile matrix", renderMatrix(t, hostileMatrix(), FormHTML))
+	for _, css := range []string{pageStyle, graphStyle, matrixStyle} {
 		if strings.Contains(css, "url(") || strings.Contains(css, "@import") || strings.Contains(css, "<") {
 			t.Error("the style sheet refers to something else")
 		}
+	}
+}
+
+// checkPage reads one page.
+func checkPage(t *testing.T, name, page string) {
+	t.Helper()
+	allowed := strings.Fields("html head meta title style body header p h1 h2 h3 q b br span nav a main section dl div dt dd code details summary pre i table thead tbody tr th td svg rect path g circle text tspan ol ul li")
+	x := xml.NewDecoder(strings.NewReader(page))
+	ids, links := map[string]bool{}, map[string]bool{}
+	for {
+		token, err := x.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		start, ok := token.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		if !slices.Contains(allowed, start.Name.Local) {
+			t.Fatalf("%s: there is an element %s", name, start.Name.Local)
+		}
+		for _, a := range start.Attr {
+			key := a.Name.Local
+			switch {
+			case key == "id" && ids[a.Value]:
+				t.Errorf("%s: the id %s is there twice", name, a.Value)
+			case key == "id":
+				ids[a.Value] = true
+			case key == "href":
+				links[a.Value] = true
+			case key == "src" || key == "style" || key == "action" || strings.HasPrefix(key, "on"):
+				t.Errorf("%s: %s has the attribute %s", name, start.Name.Local, key)
+			}
+		}
+	}
+	for l := range links {
+		if !strings.HasPrefix(l, "#") || !ids[l[1:]] {
+			t.Errorf("%s: the link %q leads nowhere", name, l)
+		}
+	}
+	if len(links) < 5 {
+		t.Errorf("%s: %d links", name, len(links))
 	}
 }
 

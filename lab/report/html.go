@@ -36,14 +36,14 @@ const (
 	afterLines  = 40  // and from there on
 )
 
-//go:embed page.html page.css
+//go:embed page.html page.css matrix.html matrix.css
 var files embed.FS
 
 var (
 	pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
 		"short": abbreviate, "seconds": seconds, "plural": plural, "clip": clip,
 		"date": func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
-	}).ParseFS(files, "page.html"))
+	}).ParseFS(files, "page.html", "matrix.html"))
 	pageStyle = mustRead("page.css") + graphStyle
 )
 
