@@ -75,7 +75,16 @@ var MatrixAxes = []MatrixAxis{
 		}
 		return nil
 	}},
+	{Name: "runtime", Noun: "runtime", Phrase: "by %s", set: func(s *Spec, value string) error {
+		if s.Test.Runtime = value; value == ownRuntime {
+			s.Test.Runtime = ""
+		}
+		return s.Test.Validate()
+	}},
 }
+
+// ownRuntime is what lab's own agent is called among the runtimes.
+const ownRuntime = "lab"
 
 // A matrix is one at work.
 type matrix struct {
@@ -237,6 +246,9 @@ func (c *cell) key() (string, error) {
 	for i := range s.Images {
 		s.Images[i].Reference = c.pinned[i].Digest
 	}
+	if s.Base != "" {
+		s.Base = c.pinned[len(s.Images)].Digest
+	}
 	return digestJSON(struct {
 		Spec      Spec
 		Kernel    string
@@ -338,8 +350,12 @@ func (m *matrix) layImages(ctx context.Context, o MatrixOptions) ([]place, error
 	if len(references) == 0 {
 		references = []string{s.Images[at].Reference}
 	}
-	pinned := make([]Image, len(s.Images))
-	for i, load := range s.Images {
+	loads := s.Images
+	if s.Base != "" {
+		loads = append(slices.Clone(loads), Load{Reference: s.Base})
+	}
+	pinned := make([]Image, len(loads))
+	for i, load := range loads {
 		if i == at {
 			continue
 		}

@@ -167,6 +167,8 @@ func TestMatrixCells(t *testing.T) {
 		`"wings" is unknown`:         func(o *MatrixOptions) { o.Around["container"] = []string{"wings"} },
 		`"WINGS" is unknown`:         func(o *MatrixOptions) { o.Around["caps"] = []string{"WINGS"} },
 		"has all capabilities":       func(o *MatrixOptions) { o.Around["container"] = []string{"privileged"} },
+		"with --base REF":            func(o *MatrixOptions) { o.Around["runtime"] = []string{"lab", "crun"} },
+		`runtime "wings"`:            func(o *MatrixOptions) { o.Around["runtime"] = []string{"wings"} },
 		"it takes":                   func(o *MatrixOptions) { o.Around["cmdline"] = []string{strings.Repeat("x", 3000)} },
 		"needs two values":           func(o *MatrixOptions) { o.Kernels, o.Images, o.Around = o.Kernels[:0], nil, nil },
 		"nothing matches":            func(o *MatrixOptions) { o.Kernels = []string{"/nowhere*"} },

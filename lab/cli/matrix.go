@@ -30,6 +30,7 @@ no good cell has. All other flags are those of lab run, and the same for all cel
    boot options --cmdlines, '' for none, behind those of --cmdline
    containers   --caps as lab bisect --caps-bad, --containers as its --container-bad:
                 '' is what a container has when nobody says otherwise
+   engines      --runtimes: lab, and those of the image that --base names
 
 Several values of kernels, commits and images may stand between commas, and every flag
 may be repeated: --cmdlines '' --cmdlines 'security=selinux enforcing=1'.
@@ -55,6 +56,7 @@ EXAMPLES
 			&cli.StringSliceFlag{Name: "cmdlines", Usage: "test with the boot options `ARGS`; may be repeated", Category: catMachine},
 			&cli.StringSliceFlag{Name: "caps", Usage: "test with the capabilities `LIST`: names between commas, in front of them ALL, none or docker to begin with, then -NAME drops one; may be repeated", Category: catTest},
 			&cli.StringSliceFlag{Name: "containers", Usage: "test in a container with `WORDS`: between commas seccomp=PROFILE, userns, cgroup=VERSION, devices, unmasked, writable, or privileged; may be repeated", Category: catTest},
+			&cli.StringSliceFlag{Name: "runtimes", Usage: "run the container by `NAME`, as --runtime does; commas part several, may be repeated", Category: catTest},
 			&cli.IntFlag{Name: "runs", Usage: "run every cell `N` times", Value: 1, Category: catVerdict},
 			&cli.IntFlag{Name: "jobs", Usage: "boot `N` cells at the same time", Value: 1, Category: catMachine},
 			&cli.StringFlag{Name: "dir", Usage: "keep the state in `DIR`", DefaultText: "a folder of $XDG_STATE_HOME/lab/matrices named by the test", Category: catOutput},
@@ -92,6 +94,7 @@ func matrixOptions(c *cli.Context, s lab.Spec) (lab.MatrixOptions, string, error
 	for flag, axis := range around {
 		o.Around[axis] = c.StringSlice(flag)
 	}
+	o.Around["runtime"] = between(c, "runtimes")
 	form := c.String("format")
 	if c.Bool("json") {
 		form = report.FormJSON
@@ -113,13 +116,16 @@ func matrixOptions(c *cli.Context, s lab.Spec) (lab.MatrixOptions, string, error
 		return o, form, usagef("--module goes with --kernels: name the option of %s in a file for --config", s.Kernel.Modules[0])
 	case len(o.Images) > 0 && c.IsSet("image"):
 		return o, form, usagef("--image and --images exclude each other")
-	case s.Symptom.Kind == lab.SymptomBuild && len(o.Images)+len(s.Images)+len(o.Around["cmdline"])+len(o.Around["caps"])+len(o.Around["container"]) > 0:
+	case s.Symptom.Kind == lab.SymptomBuild && len(o.Images)+len(s.Images)+len(o.Around["cmdline"])+len(o.Around["caps"])+len(o.Around["container"])+len(o.Around["runtime"]) > 0:
 		return o, form, usagef("--symptom build goes with --commits alone: nothing is booted")
 	}
 	for _, name := range []string{"config", "toolchain", "pick", "patch"} {
 		if c.IsSet(name) && len(o.Commits) == 0 {
 			return o, form, usagef("--%s goes with --commits: ready-made kernels are built already", name)
 		}
+	}
+	if c.IsSet("runtime") && len(o.Around["runtime"]) > 0 {
+		return o, form, usagef("--runtime and --runtimes exclude each other")
 	}
 	for _, name := range []string{"cap-add", "cap-drop", "privileged"} {
 		if c.IsSet(name) && len(o.Around["caps"]) > 0 {
