@@ -212,7 +212,7 @@ func (l *Lab) Bisect(ctx context.Context, o BisectOptions) (Bisection, error) {
 func newBisection(l *Lab, o BisectOptions) *bisection {
 	b := &bisection{
 		Lab: l, spec: o.Spec, audits: o.Audit, prove: o.Proof, ask: o.Ask, replay: o.Replay, start: time.Now(),
-		steady: o.Steady || o.Spec.Symptom.Kind == SymptomBuild, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
+		steady: o.Steady || o.Spec.Machine.Exact || o.Spec.Symptom.Kind == SymptomBuild, maxRuns: cmp.Or(o.MaxRuns, defaultMaxRuns), confidence: o.Confidence,
 		jobs: max(1, o.Jobs), fresh: map[*Tested]bool{}, landed: make(chan *flight), ready: make(chan struct{}, 1),
 		compiler: o.compiler, result: Bisection{Walked: o.walked, FirstParent: o.FirstParent, Paths: o.Paths},
 	}

@@ -35,6 +35,14 @@ func cmdline(extra string) string {
 	return baseCmdline
 }
 
+// cmdlineOf is what the kernel of a machine is told.
+func cmdlineOf(m qemu.Machine, extra string) string {
+	if m.Exact {
+		return cmdline(strings.TrimSpace(extra + " " + exactParameter))
+	}
+	return cmdline(extra)
+}
+
 var (
 	errNoHello  = errors.New("no sign of userspace in time")
 	errNoResult = errors.New("no result in time")
@@ -46,6 +54,9 @@ var (
 func boot(ctx context.Context, m qemu.Machine, bootTimeout, testTimeout time.Duration, t *Trial) error {
 	log := console.NewLog(consoleLimit)
 	m.Console = log
+	if m.Exact {
+		bootTimeout, testTimeout = exactPace*bootTimeout, exactPace*testTimeout
+	}
 	start := time.Now()
 	vm, err := m.Start(ctx)
 	if err != nil {
@@ -60,13 +71,17 @@ func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, s
 	t.Cmdline = m.Cmdline
 	t.Accel = m.Accel
 	defer vm.Kill()
+	patience := lastWords
+	if m.Exact {
+		patience = exactWords
+	}
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() {
 		select {
 		case <-stop:
 		case <-log.Dead():
-			await(vm, lastWords)
+			await(vm, patience)
 			vm.Kill()
 		}
 	}()
@@ -77,6 +92,7 @@ func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, s
 	t.Boot = time.Since(start)
 	var resultErr error
 	if helloErr == nil {
+		session.Silent = m.Exact
 		runCtx, cancel := context.WithTimeoutCause(ctx, testTimeout+probe.Grace, errNoResult)
 		t.Result, resultErr = session.Run(runCtx)
 		cancel()
@@ -86,7 +102,7 @@ func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, s
 		return context.Cause(ctx)
 	}
 	if (helloErr == nil && resultErr == nil) || !errors.Is(helloErr, errNoHello) && !errors.Is(resultErr, errNoResult) {
-		await(vm, lastWords)
+		await(vm, patience)
 	}
 	vm.Kill()
 	waitErr := vm.Wait()
@@ -110,6 +126,9 @@ func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, s
 		t.End, t.Detail = EndSetup, oneLine(t.Result.Error)
 	default:
 		t.End = EndTest
+	}
+	if m.Exact {
+		t.Exact = exactDigest(*t)
 	}
 	return nil
 }

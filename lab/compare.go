@@ -37,6 +37,11 @@ func (r *rerunner) compare(run *Rerun) error {
 	if run.Trial.End == EndCrash && before.End == EndCrash {
 		differs("the crash", cause(before.Reports), cause(run.Trial.Reports))
 	}
+	if r.bundle.Manifest.Machine.Exact {
+		if err := r.compareExact(before, run); err != nil {
+			return err
+		}
+	}
 	if run.Outcome == Different && run.Mark == Skip {
 		run.Outcome = CannotRun
 	}

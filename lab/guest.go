@@ -184,8 +184,8 @@ func (l *Lab) prepare(ctx context.Context, s Spec, pinned []Image) (*guest, erro
 func (g *guest) machine(s Spec, k kernel.Kernel) (qemu.Machine, *os.File, error) {
 	f, initrd, err := g.memoryInitramfs(k)
 	m := g.emulator.Machine
-	m.Kernel, m.Initrd, m.Cmdline = k.Image, initrd, cmdline(s.Machine.Cmdline)
-	m.Disks = []qemu.Disk{{Path: g.disk.Path}}
+	m.Kernel, m.Initrd, m.Cmdline = k.Image, initrd, cmdlineOf(m, s.Machine.Cmdline)
+	m.Disks = []qemu.Disk{{Path: g.disk.Path, Size: g.disk.Size}}
 	m.Clock = g.test.Epoch
 	return m, f, err
 }

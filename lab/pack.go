@@ -189,6 +189,7 @@ func (p *pack) describe(ctx context.Context, s Spec, g *guest) error {
 	m.Machine = bundle.Machine{
 		Accel: p.bad.Accel, QEMU: p.bad.QEMU, CPU: qemu.DefaultCPU, Memory: s.Machine.Memory, CPUs: s.Machine.CPUs,
 		Cmdline: s.Machine.Cmdline, Modules: s.Kernel.Modules, Clock: s.Test.Epoch.UTC(), BootTimeout: bundle.Duration(s.Machine.BootTimeout),
+		Exact: s.Machine.Exact,
 	}
 	for _, i := range g.images {
 		i.Reference = publicReference(i.Reference)

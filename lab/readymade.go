@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"lab/kernel"
+	"lab/kernel/qemu"
 	"lab/oci"
 )
 
@@ -16,6 +18,9 @@ import (
 // the pinned one, where there is a pin.
 func (l *Lab) readyMade(ctx context.Context, s Spec, pin string, offered ...string) (kernel.Kernel, error) {
 	m := kernel.Modules{Offered: offered, Needed: s.Kernel.Modules}
+	if s.Machine.Exact {
+		m.Offered = slices.Concat(m.Offered, qemu.ExactModules)
+	}
 	file := s.Kernel.File
 	if oci.HasTransport(file) {
 		k, _, err := l.imageKernel(ctx, s, pin, m)

@@ -49,7 +49,8 @@ type Rerun struct {
 	Kernel   string     `json:"kernel"`   // what the kernel is called: its release and commit
 	Recorded bundle.Run `json:"recorded"` // of one that the bundle does not have that of the bad kernel
 	Verdict
-	Runs        int      `json:"runs"` // a failure that comes at times is looked for more than once
+	Identical   bool     `json:"identical,omitempty"` // of exact runs: the guest said the same, byte by byte
+	Runs        int      `json:"runs"`                // a failure that comes at times is looked for more than once
 	Outcome     string   `json:"outcome"`
 	Differences []string `json:"differences,omitempty"`
 	// Diffs are, of what the test said, the unified diffs from then to now, without
@@ -67,6 +68,9 @@ type ReproduceOptions struct {
 	QEMU string
 	// AllowKVM lets a stranger's kernels have KVM, where it works.
 	AllowKVM bool
+	// Exact demands that the runs are the recorded ones byte by byte. A bundle of exact
+	// runs is rerun exactly without it too, and what differs is said.
+	Exact bool
 	// Kernel is another kernel to try the bundle's test on; a commit is built with
 	// the bad kernel's configuration, unless it names another.
 	Kernel *KernelSpec
@@ -126,13 +130,18 @@ type rerunner struct {
 	dir    string // of the quarantine
 	disk   string
 	qemu   emulator
-	runs   int // of a kernel that does not fail before
+	exact  bool // runs that are not the recorded ones byte by byte are different
+	runs   int  // of a kernel that does not fail before
 }
 
 // open expands the disk and makes the machine, all of a stranger's.
 func (r *rerunner) open(ctx context.Context, o ReproduceOptions) (err error) {
 	m := r.bundle.Manifest
-	spec := MachineSpec{QEMU: o.QEMU, Accel: "tcg", Memory: m.Machine.Memory, CPUs: m.Machine.CPUs}
+	spec := MachineSpec{QEMU: o.QEMU, Accel: "tcg", Memory: m.Machine.Memory, CPUs: m.Machine.CPUs, Exact: m.Machine.Exact}
+	if o.Exact && !m.Machine.Exact {
+		return fmt.Errorf("%s has no exact runs: it was not made by lab bisect --exact", r.file)
+	}
+	r.exact = o.Exact
 	if o.AllowKVM {
 		spec.Accel = ""
 	}
@@ -229,7 +238,7 @@ func (r *rerunner) rerun(ctx context.Context, role string) (Rerun, error) {
 	if err := r.bundle.Expand(ctx, k.Initramfs.Member, machine.Initrd); err != nil {
 		return Rerun{}, err
 	}
-	machine.Cmdline, machine.Disks = cmdline(m.Machine.Cmdline), []qemu.Disk{{Path: r.disk}}
+	machine.Cmdline, machine.Disks = cmdlineOf(machine, m.Machine.Cmdline), []qemu.Disk{{Path: r.disk, Size: m.Disk.Size}}
 	defer r.Progress.Show("")
 	for run.Runs < r.runs && (run.Runs == 0 || string(run.Mark) != recorded.Verdict) {
 		run.Runs++
@@ -259,10 +268,11 @@ func (r *rerunner) build(ctx context.Context, k KernelSpec) (Trial, error) {
 		}
 		k.Config = []string{file}
 	}
+	spec := Spec{Kernel: k, Machine: MachineSpec{Exact: r.bundle.Manifest.Machine.Exact}}
 	if k.File != "" {
-		k.Modules = r.bundle.Manifest.Machine.Modules
+		spec.Kernel.Modules = r.bundle.Manifest.Machine.Modules
 	}
-	source, err := r.source(ctx, Spec{Kernel: k})
+	source, err := r.source(ctx, spec)
 	if err != nil {
 		return Trial{}, err
 	}
@@ -320,8 +330,8 @@ func (r *rerunner) try(ctx context.Context, t Trial, bad Rerun) (run Rerun, err 
 	if err != nil {
 		return run, err
 	}
-	g := &guest{emulator: r.qemu, disk: disk.Image{Path: r.disk}, test: m.Test, agent: agent}
-	spec := Spec{Test: m.Test, Machine: MachineSpec{Cmdline: m.Machine.Cmdline, BootTimeout: time.Duration(m.Machine.BootTimeout)}}
+	g := &guest{emulator: r.qemu, disk: disk.Image{Path: r.disk, Size: m.Disk.Size}, test: m.Test, agent: agent}
+	spec := Spec{Test: m.Test, Machine: MachineSpec{Cmdline: m.Machine.Cmdline, BootTimeout: time.Duration(m.Machine.BootTimeout), Exact: m.Machine.Exact}}
 	if t.Kernel.Commit == "" {
 		spec.Kernel.Modules = m.Machine.Modules
 	}

@@ -133,6 +133,13 @@ func (l *Lab) buildOptions(ctx context.Context, s Spec) (kernel.BuildOptions, er
 	if o.Fragments, err = l.fragments(ctx, s.Kernel); err != nil {
 		return o, err
 	}
+	if s.Machine.Exact {
+		f, err := l.fragment(ctx, "exact")
+		if err != nil {
+			return o, err
+		}
+		o.Fragments = append(o.Fragments, f)
+	}
 	for _, file := range s.Kernel.Patches {
 		p, err := kernel.ReadPatch(ctx, file)
 		if err != nil {
@@ -346,6 +353,9 @@ func (l *Lab) emulator(ctx context.Context, s MachineSpec) (emulator, error) {
 	}
 	if e.version, err = qemu.Version(ctx, e.Binary); err != nil {
 		return e, err
+	}
+	if s.Exact {
+		e.Exact, e.Accel = true, "tcg"
 	}
 	if e.Accel == "" {
 		e.accel, err = l.Accelerator(ctx, e.Binary, false)

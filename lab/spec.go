@@ -70,11 +70,14 @@ type Load struct {
 
 // MachineSpec is what the user may choose of the virtual machine.
 type MachineSpec struct {
-	QEMU        string        // the QEMU binary; empty finds it
-	Accel       string        // kvm or tcg; empty is kvm where it is proven to work
-	Memory      int           // MiB; 0 is 1024
-	CPUs        int           // 0 is 1
-	Cmdline     string        // appended to lab's own kernel command line
+	QEMU    string // the QEMU binary; empty finds it
+	Accel   string // kvm or tcg; empty is kvm where it is proven to work
+	Memory  int    // MiB; 0 is 1024
+	CPUs    int    // 0 is 1
+	Cmdline string // appended to lab's own kernel command line
+	// Exact has two runs of the same say the same, byte by byte (qemu.Machine.Exact).
+	// Timeouts are of the guest's time then, which passes slower for us.
+	Exact       bool          `json:",omitempty"`
 	BootTimeout time.Duration // from QEMU's start to the agent's hello; 0 is 2 minutes
 }
 
@@ -111,6 +114,9 @@ func (s *Spec) Validate() error {
 	}
 	if a := s.Machine.Accel; a != "" && a != "kvm" && a != "tcg" {
 		return fmt.Errorf("accelerator %q is not kvm or tcg", a)
+	}
+	if err := s.validateExact(); err != nil {
+		return err
 	}
 	for _, m := range s.Kernel.Modules {
 		if !isModule.MatchString(m) {

@@ -43,6 +43,11 @@ type Trial struct {
 	Args    []string `json:"args,omitempty"`    // QEMU's argv
 	Cmdline string   `json:"cmdline,omitempty"` // the kernel's
 
+	// Exact is, of a run on an exact machine, "sha256:…" of all that the guest said:
+	// console, stdout, stderr, syslog and exit status. The same files and the same QEMU
+	// give the same.
+	Exact string `json:"exact,omitempty"`
+
 	// Restored: the kernel did not boot for this trial, but went on from a snapshot
 	// of an earlier boot, whose console is the beginning of Console.
 	Restored bool `json:"restored,omitempty"`

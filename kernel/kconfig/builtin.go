@@ -15,7 +15,7 @@ var builtin embed.FS
 // Builtin returns a fragment that lab carries: "container" (what containers
 // and lab's guest need, without modules), "tiny" (the least that runs a
 // container test, for quick builds), or one to lie on top of these: "selinux",
-// and "debug" (the kernel's own checks). Each says in its head what it is for.
+// "exact" (for an exact machine) and "debug" (the kernel's own checks). Each says in its head what it is for.
 func Builtin(name string) (Fragment, bool) {
 	if name == "" || strings.ContainsAny(name, "/\\.") {
 		return Fragment{}, false

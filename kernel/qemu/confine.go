@@ -57,6 +57,9 @@ func (m Machine) confine(cmd *exec.Cmd) (opened []*os.File, err error) {
 	var sets []string
 	m.Disks = append([]Disk(nil), m.Disks...)
 	for i := range m.Disks {
+		if m.Exact {
+			break // they are open already
+		}
 		f, err := os.Open(m.Disks[i].Path)
 		if err != nil {
 			return opened, err
@@ -117,6 +120,12 @@ func (m Machine) limits() string {
 		}
 	}
 	blocks := (disk + disk/8 + confinedFile) / 512
-	space := (int64(orInt(m.Memory, defaultMemory))<<20 + confinedSpace) / 1024
+	space := int64(orInt(m.Memory, defaultMemory))<<20 + confinedSpace
+	if m.Exact {
+		for _, d := range m.Disks {
+			space += d.dimmSize()
+		}
+	}
+	space /= 1024
 	return fmt.Sprintf(`ulimit -c 0; ulimit -n 1024; ulimit -f %d; ulimit -v %d; exec "$@"`, blocks, space)
 }

@@ -22,7 +22,7 @@ func TestConfined(t *testing.T) {
 	if err := os.WriteFile(initrd, make([]byte, 4096), 0o400); err != nil {
 		t.Fatal(err)
 	}
-	m := Machine{Kernel: private(tinyKernel(t, false)), Initrd: initrd, Disks: []Disk{{private(emptyDisk(t))}}, Memory: 128, Confined: true}
+	m := Machine{Kernel: private(tinyKernel(t, false)), Initrd: initrd, Disks: []Disk{{Path: private(emptyDisk(t))}}, Memory: 128, Confined: true}
 	seen := &watch{marker: []byte(tinyMarker), found: make(chan struct{})}
 	m.Console = seen
 	vm, err := m.Start(t.Context())
@@ -64,7 +64,7 @@ func TestConfined(t *testing.T) {
 func TestConfinedErrors(t *testing.T) {
 	needQEMU(t)
 	before := read(t, "/proc/self/limits")
-	for _, m := range []Machine{{Kernel: "/nope"}, {Kernel: tinyKernel(t, false), Disks: []Disk{{"/nope"}}}} {
+	for _, m := range []Machine{{Kernel: "/nope"}, {Kernel: tinyKernel(t, false), Disks: []Disk{{Path: "/nope"}}}} {
 		m.Confined = true
 		if _, err := m.Start(t.Context()); err == nil || err.Error() != "confine qemu: open /nope: no such file or directory" {
 			t.Errorf("got %v", err)

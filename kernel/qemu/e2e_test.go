@@ -273,7 +273,7 @@ func TestLinuxDisk(t *testing.T) {
 	tmp := t.TempDir()
 	var out bytes.Buffer
 	m := l.machine("modules,disk", &out)
-	m.Disks, m.TempDir = []Disk{{path}}, tmp
+	m.Disks, m.TempDir = []Disk{{Path: path}}, tmp
 	vm, err := m.Start(deadline(t))
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 // created it.
 type Disk struct {
 	Path string
+	Size int64 // in bytes; of an exact machine's disk it must be right, and else nobody asks
 }
 
 // Machine describes a guest. Kernel is the only field that must be set; the
@@ -37,6 +38,12 @@ type Machine struct {
 	// TempDir must be open to all then), and may take no more memory and disk than
 	// such a guest needs.
 	Confined bool
+
+	// Exact has the guest do the same, instruction by instruction, whenever the same
+	// files are booted with the same QEMU; with TCG, one CPU and a Clock. The disks are
+	// NVDIMMs then (pmem0, pmem1, …), copied to memory. What is sent to a port comes
+	// when the host is ready: a guest that is to be exact waits for nothing.
+	Exact bool
 
 	// Snapshots has VM.Save and Restore work: QEMU gets a socket to be told.
 	Snapshots bool
@@ -103,12 +110,21 @@ func (m Machine) Args() []string {
 		"-no-reboot",
 		"-msg", "timestamp=off",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-machine", "pc,usb=off,vmport=off,dump-guest-core=off",
+	}
+	machine, memory := "pc,usb=off,vmport=off,dump-guest-core=off", strconv.Itoa(orInt(m.Memory, defaultMemory))
+	var exact []string
+	if m.Exact {
+		machine += ",nvdimm=on"
+		exact, memory = m.exactArgs()
+	}
+	a = append(a,
+		"-machine", machine,
 		"-accel", or(m.Accel, "tcg"),
 		"-cpu", or(m.CPU, DefaultCPU),
 		"-smp", strconv.Itoa(orInt(m.CPUs, 1)),
-		"-m", strconv.Itoa(orInt(m.Memory, defaultMemory)),
-	}
+		"-m", memory,
+	)
+	a = append(a, exact...)
 	if !m.Clock.IsZero() {
 		a = append(a, "-rtc", "base="+m.Clock.UTC().Format("2006-01-02T15:04:05")+",clock=vm")
 	}
@@ -124,6 +140,9 @@ func (m Machine) Args() []string {
 		"-chardev", fmt.Sprintf("socket,id=spare,fd=%d", fdSpare), "-serial", "chardev:spare",
 	)
 	for i, d := range m.Disks {
+		if m.Exact {
+			break
+		}
 		a = append(a,
 			"-drive", fmt.Sprintf("if=none,id=disk%d,snapshot=on,format=raw,file.driver=file,file.filename=%s", i, escape(d.Path)),
 			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,disable-legacy=off", i),
@@ -166,6 +185,11 @@ func (m Machine) check() error {
 		return fmt.Errorf("check machine: %d ports, at most %d", len(m.Ports), maxPorts)
 	case !m.Clock.IsZero() && (m.Clock.UTC().Year() < 1970 || m.Clock.UTC().Year() > 2099):
 		return fmt.Errorf("check machine: clock %s is not between 1970 and 2099", m.Clock)
+	}
+	if m.Exact {
+		if err := m.checkExact(); err != nil {
+			return err
+		}
 	}
 	type text struct {
 		what, s string

@@ -23,6 +23,10 @@ func TestArgs(t *testing.T) {
 			Ports: []string{"lab", "spare,2"},
 			Clock: time.Date(2016, 2, 29, 23, 59, 58, 999, time.FixedZone("", 3600)),
 		},
+		"exact": {
+			Kernel: "/boot/bzImage", Exact: true, Memory: 256, Ports: []string{"lab"}, Clock: time.Unix(1577836800, 0),
+			Disks: []Disk{{Path: "/d/a,b.img", Size: 3<<20 + 1}, {Path: "/d/c.img", Size: 2 << 20}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := strings.Join(m.Args(), "\n") + "\n"
@@ -56,13 +60,20 @@ func golden(t *testing.T, path, got string) {
 func TestCheck(t *testing.T) {
 	ok := Machine{Kernel: "/k"}
 	for want, change := range map[string]func(*Machine){
-		"no kernel":                                  func(m *Machine) { m.Kernel = "" },
-		`unknown accelerator "hvf"`:                  func(m *Machine) { m.Accel = "hvf" },
-		"memory of -1 MiB":                           func(m *Machine) { m.Memory = -1 },
-		"memory of 2000000 MiB":                      func(m *Machine) { m.Memory = 2000000 },
-		"256 CPUs":                                   func(m *Machine) { m.CPUs = 256 },
-		"17 disks":                                   func(m *Machine) { m.Disks = make([]Disk, 17) },
-		"a disk has no path":                         func(m *Machine) { m.Disks = []Disk{{}} },
+		"no kernel":                      func(m *Machine) { m.Kernel = "" },
+		`unknown accelerator "hvf"`:      func(m *Machine) { m.Accel = "hvf" },
+		"memory of -1 MiB":               func(m *Machine) { m.Memory = -1 },
+		"memory of 2000000 MiB":          func(m *Machine) { m.Memory = 2000000 },
+		"256 CPUs":                       func(m *Machine) { m.CPUs = 256 },
+		"17 disks":                       func(m *Machine) { m.Disks = make([]Disk, 17) },
+		"a disk has no path":             func(m *Machine) { m.Disks = []Disk{{}} },
+		"takes tcg, not kvm":             func(m *Machine) { m.Exact, m.Accel = true, "kvm" },
+		"has one CPU, not 2":             func(m *Machine) { m.Exact, m.CPUs = true, 2 },
+		"exact machine needs a clock":    func(m *Machine) { m.Exact = true },
+		"exact machine has no snapshots": func(m *Machine) { m.Exact, m.Snapshots, m.Clock = true, true, time.Unix(1, 0) },
+		"needs the size of disk d": func(m *Machine) {
+			m.Exact, m.Clock, m.Disks = true, time.Unix(1, 0), []Disk{{Path: "d"}}
+		},
 		"31 ports":                                   func(m *Machine) { m.Ports = make([]string, 31) },
 		`port name "a" is empty or`:                  func(m *Machine) { m.Ports = []string{"a", "a"} },
 		`port name "" is empty or`:                   func(m *Machine) { m.Ports = []string{""} },
@@ -70,7 +81,7 @@ func TestCheck(t *testing.T) {
 		`"a\nb" has a control character at byte 1`:   func(m *Machine) { m.Cmdline = "a\nb" },
 		`"/k\x00" has a control character at byte 2`: func(m *Machine) { m.Kernel = "/k\x00" },
 		"initrd path":                                func(m *Machine) { m.Initrd = "/i\x1b" },
-		"disk path of 5000 bytes":                    func(m *Machine) { m.Disks = []Disk{{strings.Repeat("d", 5000)}} },
+		"disk path of 5000 bytes":                    func(m *Machine) { m.Disks = []Disk{{Path: strings.Repeat("d", 5000)}} },
 		"port name of 300 bytes":                     func(m *Machine) { m.Ports = []string{strings.Repeat("p", 300)} },
 		"clock 1969-12-31 23:59:59 ":                 func(m *Machine) { m.Clock = time.Unix(-1, 0).UTC() },
 	} {

@@ -16,7 +16,7 @@ import (
 func TestSnapshotOfAnother(t *testing.T) {
 	needQEMU(t)
 	dir := t.TempDir()
-	m := Machine{Kernel: tinyKernel(t, true), Initrd: emptyDisk(t), Memory: 64, Snapshots: true, Ports: []string{"lab"}, Disks: []Disk{{emptyDisk(t)}}}
+	m := Machine{Kernel: tinyKernel(t, true), Initrd: emptyDisk(t), Memory: 64, Snapshots: true, Ports: []string{"lab"}, Disks: []Disk{{Path: emptyDisk(t)}}}
 	vm, err := m.Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestSnapshotOfAnother(t *testing.T) {
 func TestLinuxSnapshot(t *testing.T) {
 	l := e2e(t)
 	m := l.machine("modules,echo", nil)
-	m.Ports, m.Snapshots, m.Disks = []string{"lab"}, true, []Disk{{emptyDisk(t)}}
+	m.Ports, m.Snapshots, m.Disks = []string{"lab"}, true, []Disk{{Path: emptyDisk(t)}}
 	vm, err := m.Start(deadline(t))
 	if err != nil {
 		t.Fatal(err)

@@ -79,7 +79,19 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 			closeAll(theirs)
 			return nil, fmt.Errorf("start qemu: %w", err)
 		}
+		if m.Exact {
+			roomy(b)
+		}
 		ours, theirs = append(ours, a), append(theirs, b)
+	}
+	if m.Exact {
+		exact, disks, err := m.dimms(fdConsole + n)
+		if err != nil {
+			closeAll(ours)
+			closeAll(theirs)
+			return nil, err
+		}
+		m, theirs = exact, append(theirs, disks...)
 	}
 
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -125,7 +125,7 @@ func TestRun(t *testing.T) {
 	var console, stderr bytes.Buffer
 	tmp := t.TempDir()
 	m := Machine{
-		Kernel: tinyKernel(t, false), Memory: 128, Disks: []Disk{{emptyDisk(t)}, {emptyDisk(t)}}, Ports: []string{"lab", "x,y"},
+		Kernel: tinyKernel(t, false), Memory: 128, Disks: []Disk{{Path: emptyDisk(t)}, {Path: emptyDisk(t)}}, Ports: []string{"lab", "x,y"},
 		Clock: time.Unix(1e9, 0), TempDir: tmp, Console: &console, Stderr: &stderr,
 	}
 	vm, err := m.Start(t.Context())
@@ -173,7 +173,7 @@ func TestStartErrors(t *testing.T) {
 	}{
 		"no such CPU":    {Machine{Kernel: kernel, CPU: "i4004"}, "qemu exited: status 1: qemu-system-x86_64: unable to find CPU model 'i4004'"},
 		"no such kernel": {Machine{Kernel: "/nope"}, "qemu exited: status 1: qemu: could not open kernel file '/nope': No such file or directory"},
-		"no such disk":   {Machine{Kernel: kernel, Disks: []Disk{{"/nope"}}}, "Could not open '/nope': No such file or directory"},
+		"no such disk":   {Machine{Kernel: kernel, Disks: []Disk{{Path: "/nope"}}}, "Could not open '/nope': No such file or directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vm, err := c.m.Start(t.Context())
@@ -318,7 +318,7 @@ func TestParentKilled(t *testing.T) {
 // guest runs (a monitor-less QEMU shows that by having unlinked its overlay)
 // and waits to be killed.
 func parent(kernel string) {
-	vm, err := Machine{Kernel: kernel, Memory: 128, Disks: []Disk{{os.Getenv("LAB_TEST_DISK")}}, Ports: []string{"lab"}}.Start(context.Background())
+	vm, err := Machine{Kernel: kernel, Memory: 128, Disks: []Disk{{Path: os.Getenv("LAB_TEST_DISK")}}, Ports: []string{"lab"}}.Start(context.Background())
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

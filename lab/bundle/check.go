@@ -124,6 +124,7 @@ func (c *checker) fields(m *Manifest) {
 	c.matches("machine.cpu", m.Machine.CPU, isCPU)
 	c.between("machine.memory", int64(m.Machine.Memory), 32, 64<<10)
 	c.between("machine.cpus", int64(m.Machine.CPUs), 1, 64)
+	c.that(!m.Machine.Exact || m.Machine.Accel == "tcg" && m.Machine.CPUs == 1, "machine.exact", "takes tcg and one CPU")
 	c.matches("machine.cmdline", m.Machine.Cmdline, isCmdline)
 	c.between("machine.cmdline", int64(len(m.Machine.Cmdline)), 0, maxCmdline)
 	c.between("machine.clock", int64(m.Machine.Clock.Year()), 1970, 2099)

@@ -73,6 +73,7 @@ type Machine struct {
 	Modules     []string  `json:"modules,omitempty"` // asked for by name; they are in the kernels' initramfs
 	Clock       time.Time `json:"clock"`             // the guest's clock at power on, UTC
 	BootTimeout Duration  `json:"boot_timeout"`
+	Exact       bool      `json:"exact,omitempty"` // every run is the same, byte by byte
 }
 
 // Duration is a time.Duration that JSON has in Go's notation: "1m30s".

@@ -159,8 +159,8 @@ EXAMPLES
 			if o.Confidence < .5 || o.Confidence > .9999 {
 				return usagef("--confidence %v is not between 0.5 and 0.9999", o.Confidence)
 			}
-			if o.Snapshots && (o.Steady || o.Spec.Symptom.Kind == lab.SymptomBoot || o.Spec.Symptom.Kind == lab.SymptomBuild) {
-				return usagef("--snapshots does not go with --steady and --symptom build, where no run is repeated, and with --symptom boot: it is the boot that is tested")
+			if o.Snapshots && (o.Steady || s.Machine.Exact || o.Spec.Symptom.Kind == lab.SymptomBoot || o.Spec.Symptom.Kind == lab.SymptomBuild) {
+				return usagef("--snapshots does not go with --steady, --exact and --symptom build, where no run is repeated, and with --symptom boot: it is the boot that is tested")
 			}
 			if o.MaxRuns < 0 {
 				return usagef("--max-runs %d: there cannot be fewer than none", o.MaxRuns)

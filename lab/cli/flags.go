@@ -105,6 +105,7 @@ func testFlags() []cli.Flag {
 		&cli.IntFlag{Name: "cpus", Usage: "give the guest `N` processors", Value: 1, Category: catMachine},
 		&cli.StringFlag{Name: "accel", Usage: "kvm or tcg", DefaultText: "kvm where a boot proves that it works, else tcg", Category: catMachine},
 		&cli.StringFlag{Name: "qemu", Usage: "run this QEMU `BINARY`", DefaultText: "qemu-system-ARCH", Category: catMachine},
+		&cli.BoolFlag{Name: "exact", Usage: "count time in instructions: two runs of the same say the same, byte by byte (with tcg and one processor; twice as slow)", Category: catMachine},
 		&cli.DurationFlag{Name: "boot-timeout", Usage: "the kernel does not boot when userspace is not there after `TIME`", Value: 2 * time.Minute, Category: catMachine},
 	})
 }
@@ -210,7 +211,7 @@ func spec(c *cli.Context) (lab.Spec, error) {
 	}
 	s.Machine = lab.MachineSpec{
 		QEMU: c.String("qemu"), Accel: c.String("accel"), Memory: c.Int("memory"), CPUs: c.Int("cpus"),
-		Cmdline: c.String("cmdline"), BootTimeout: c.Duration("boot-timeout"),
+		Cmdline: c.String("cmdline"), BootTimeout: c.Duration("boot-timeout"), Exact: c.Bool("exact"),
 	}
 	s.Kernel = lab.KernelSpec{
 		Repo: c.String("repo"), Config: c.StringSlice("config"), Toolchain: c.String("toolchain"), Jobs: c.Int("make-jobs"),

@@ -42,6 +42,7 @@ EXAMPLES
 			&cli.StringFlag{Name: "commit", Usage: "build revision `REV` of --repo and run the test on it", Value: "HEAD", Category: catKernel},
 		}, kernelFlags(), []cli.Flag{
 			&cli.BoolFlag{Name: "allow-kvm", Usage: "let the bundle's kernels have KVM, where it works: faster, and another part of the host's kernel that a stranger's kernel can reach", Category: catMachine},
+			&cli.BoolFlag{Name: "exact", Usage: "the runs must be the recorded ones byte by byte, which lab bisect --exact recorded", Category: catMachine},
 			&cli.StringFlag{Name: "qemu", Usage: "run this QEMU `BINARY`", DefaultText: "qemu-system-ARCH", Category: catMachine},
 			jsonFlag(),
 		}, sourceFlags()),
@@ -49,7 +50,7 @@ EXAMPLES
 			if c.NArg() != 1 {
 				return usagef("one bundle is wanted: lab reproduce bundle.tar")
 			}
-			o := lab.ReproduceOptions{QEMU: c.String("qemu"), AllowKVM: c.Bool("allow-kvm")}
+			o := lab.ReproduceOptions{QEMU: c.String("qemu"), AllowKVM: c.Bool("allow-kvm"), Exact: c.Bool("exact")}
 			switch file, repo := c.String("kernel"), c.String("repo"); {
 			case file != "" && repo != "":
 				return usagef("--kernel and --repo exclude each other")
@@ -108,6 +109,9 @@ func printReproduction(w io.Writer, r lab.Reproduction) error {
 			often = fmt.Sprintf(" in run %d", run.Runs)
 		}
 		fmt.Fprintf(w, "%-5s %s: %s (%s)%s; %s\n", run.Role, plainText(run.Kernel), run.Mark, run.Reason, often, run.Outcome)
+		if run.Identical {
+			fmt.Fprintf(w, "      identical, byte by byte: %s\n", run.Trial.Exact)
+		}
 		for _, d := range run.Differences {
 			fmt.Fprintf(w, "      %s\n", d)
 		}

@@ -83,6 +83,9 @@ func runRun(c *cli.Context, s lab.Spec, out string) error {
 		err = printJSON(c.App.Writer, runResult{v, t})
 	} else {
 		showOutput(l, t, v)
+		if t.Exact != "" {
+			l.Progress.Say("exact: %s", t.Exact)
+		}
 		_, err = fmt.Fprintf(c.App.Writer, "%s: %s%s\n", v.Mark, v.Reason, took(t))
 	}
 	if err != nil {
