@@ -57,7 +57,7 @@ var MatrixAxes = []MatrixAxis{
 		}
 		return nil
 	}},
-	{Name: "caps", Noun: "set of capabilities", Phrase: "with capabilities %s", None: "docker", set: func(s *Spec, value string) error {
+	{Name: "caps", Noun: "capability set", Phrase: "with capabilities %s", None: "docker", set: func(s *Spec, value string) error {
 		names, err := parseCaps(value)
 		s.Test.CapDrop, s.Test.CapAdd = []string{"ALL"}, names
 		return err
@@ -121,11 +121,8 @@ func (l *Lab) Matrix(ctx context.Context, o MatrixOptions) (report.Matrix, error
 	if err := o.Spec.Validate(); err != nil {
 		return report.Matrix{}, err
 	}
-	m := &matrix{Lab: l, Matrix: report.Matrix{Format: report.MatrixFormat, Test: strings.Join(o.Spec.Test.Command, " ")}}
+	m := &matrix{Lab: l, Matrix: report.Matrix{Format: report.MatrixFormat, Test: o.Spec.Test.Command}}
 	defer m.Close()
-	if m.Test == "" {
-		m.Test = "the image's own command"
-	}
 	if err := m.lay(ctx, o); err != nil {
 		return report.Matrix{}, err
 	}
@@ -544,7 +541,7 @@ func (m *matrix) land(ctx context.Context, l landing, count string) error {
 			return context.Cause(ctx)
 		}
 		c.err = l.err
-		m.Progress.Say("%s %s: could not be tested: %v", count, c.known.Title, l.err)
+		m.Progress.Say("%s %s: could not be tested: %s", count, c.known.Title, oneLine(l.err.Error()))
 		return nil
 	}
 	t := l.trial

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -261,7 +260,7 @@ func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
 		return err
 	}
 	t.QEMU = g.emulator.version
-	of := cmp.Or(t.Kernel.Commit, t.Kernel.Release)
+	of := fmt.Sprintf("%p", t) // several of one kernel may be under way
 	what := t.Kernel.Release
 	if t.Kernel.Commit != "" {
 		what = short(t.Kernel.Commit) + ": " + what

@@ -16,7 +16,7 @@ type Matrix struct {
 	Format  int          `json:"format"`  // MatrixFormat
 	Verdict string       `json:"verdict"` // bad where a cell is, else skip where one could not be judged, else good
 	Says    []string     `json:"says"`    // what stands out, in sentences; Tell finds it
-	Test    string       `json:"test"`    // the command, or the image's own
+	Test    []string     `json:"test"`    // the command; empty for the image's own
 	Axes    []MatrixAxis `json:"axes"`
 	Cells   []MatrixCell `json:"cells"` // of all combinations, those of the last axis next to each other
 	Dir     string       `json:"dir"`   // where the state is
@@ -129,7 +129,7 @@ func (m Matrix) plain() Matrix {
 	m.Says = each(m.Says, maxFew, func(s string) string {
 		return clip(strings.Join(strings.Fields(plainText(s, 16*maxLine)), " "), 8*maxLine)
 	})
-	m.Test, m.Dir = oneLine(m.Test), oneLine(m.Dir)
+	m.Test, m.Dir = each(m.Test, maxFew, oneLine), oneLine(m.Dir)
 	m.Axes = slices.Clone(m.Axes)
 	for i := range m.Axes {
 		m.Axes[i].Values = each(m.Axes[i].Values, MaxCells, func(v MatrixValue) MatrixValue {

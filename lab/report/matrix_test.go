@@ -13,7 +13,7 @@ import (
 // matrixOf makes a matrix of axes, each a word and its values between blanks, whose
 // verdicts are given by a function of the titles.
 func matrixOf(judge func(titles []string) string, axes ...string) Matrix {
-	m := Matrix{Format: MatrixFormat, Test: "useradd -m test", Dir: "state"}
+	m := Matrix{Format: MatrixFormat, Test: []string{"useradd", "-m", "test"}, Dir: "state"}
 	n := 1
 	for _, a := range axes {
 		words := strings.Fields(a)
@@ -79,7 +79,7 @@ func hostileMatrix() Matrix {
 		c := &m.Cells[i]
 		c.Reason, c.Said, c.Dir, c.Run = evil, flood[:5000], evil, Run{Stdout: flood, Stderr: flood, Syslog: flood, Console: flood}
 	}
-	m.Test, m.Dir = flood, evil
+	m.Test, m.Dir = []string{flood, evil}, evil
 	m.Tell()
 	return m
 }

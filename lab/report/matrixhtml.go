@@ -52,17 +52,17 @@ func (m Matrix) html() ([]byte, error) {
 	sum := sha256.Sum256([]byte(matrixStyle))
 	view := struct {
 		Matrix
-		Policy, Title, Shape, Counts string
-		Style                        template.CSS
-		Corner                       []string
-		Head                         []string
-		Single                       [][2]string
-		Rows                         []heatRow
-		Shown                        []heatCell
-		Left                         int
+		Policy, Title, Shape, Counts, Command string
+		Style                                 template.CSS
+		Corner                                []string
+		Head                                  []string
+		Single                                [][2]string
+		Rows                                  []heatRow
+		Shown                                 []heatCell
+		Left                                  int
 	}{
 		Matrix: m, Policy: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
-		Style: template.CSS(matrixStyle), Title: m.Says[0], Shape: m.shape(), Counts: m.counts(),
+		Style: template.CSS(matrixStyle), Title: m.Says[0], Shape: m.shape(), Counts: m.counts(), Command: shellLine(m.Test),
 	}
 	if g.col >= 0 {
 		for _, v := range m.Axes[g.col].Values {

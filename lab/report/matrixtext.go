@@ -186,7 +186,7 @@ func (m Matrix) markdown() []byte {
 	for _, s := range m.Says {
 		p("%s\n", code(s))
 	}
-	p("Test: %s over %s\n", code(m.Test), m.shape())
+	p("Test: %s; %s\n", code(shellLine(m.Test)), m.shape())
 	g := m.grid()
 	p("|%s%s|", strings.Repeat(" |", len(g.rows)-1), m.headCells(g))
 	p("|%s", strings.Repeat("---|", len(g.rows)+len(g.lines[0])))

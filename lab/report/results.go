@@ -120,7 +120,7 @@ func junit(d Document) ([]byte, error) {
 func (m Matrix) junit() ([]byte, error) {
 	s := junitSuite{Name: m.shape()}
 	s.property("summary", strings.Join(m.Says, "; "))
-	s.property("test", m.Test)
+	s.property("test", shellLine(m.Test))
 	for _, a := range m.Axes {
 		if len(a.Values) == 1 {
 			s.property(a.Name, a.Values[0].Title)

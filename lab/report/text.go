@@ -308,12 +308,14 @@ func imageRole(i bundle.Image) string {
 }
 
 // command is the test's, as a line for a shell.
-func command(m bundle.Manifest) string {
-	if len(m.Test.Command) == 0 {
+func command(m bundle.Manifest) string { return shellLine(m.Test.Command) }
+
+func shellLine(words []string) string {
+	if len(words) == 0 {
 		return "the image's own"
 	}
-	quoted := make([]string, len(m.Test.Command))
-	for i, a := range m.Test.Command {
+	quoted := make([]string, len(words))
+	for i, a := range words {
 		a = oneLine(a)
 		quoted[i] = a
 		if a == "" || strings.ContainsAny(a, " \t\n\"'\\$;&|<>()*?") {
