@@ -53,7 +53,7 @@ const (
 )
 
 // Runtimes are the engines that Spec.Runtime may name.
-var Runtimes = []string{"crun", "runc"}
+var Runtimes = []string{"crun", "runc", "podman", "docker"}
 
 // In a user namespace the container's root is UserNSBase outside, and so on for
 // UserNSCount users and groups, as with Docker's userns-remap and /etc/subuid.
@@ -81,8 +81,8 @@ type Spec struct {
 	// Cwd is an absolute path in the container, made when it is not there.
 	// Empty is the image's.
 	Cwd string `json:"cwd,omitempty"`
-	// Runtime is the program of the guest's base that runs the container: "crun" or
-	// "runc". Empty is the agent itself, which needs no base.
+	// Runtime is the program of the guest's base that runs the container, one of
+	// Runtimes. Empty is the agent itself, which needs no base.
 	Runtime string `json:"runtime,omitempty"`
 	// CapAdd and CapDrop change the container's capabilities: names with or
 	// without CAP_, in any case, or ALL. Drops of single capabilities win over

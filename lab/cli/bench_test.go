@@ -56,3 +56,44 @@ func BenchmarkRun(b *testing.B) {
 	b.ReportMetric(whole.Seconds()/float64(b.N), "lab-s/op")
 	b.ReportMetric(whole.Seconds()/bare.Seconds(), "ratio")
 }
+
+// BenchmarkEngines runs a test that does nothing in a container of each engine, as
+// Debian has them: from lab's start to its verdict, in the memory that is given. size
+// is that of the base's tar.
+//
+//	LAB_E2E=1 go test ./lab/cli -run - -bench Engines -benchtime 1x
+func BenchmarkEngines(b *testing.B) {
+	needE2E(b)
+	deb, home, fs := debiantest.Kernel(b), b.TempDir(), busyboxRoot(b)
+	for _, engine := range []struct {
+		name, memory string
+		packages     []string
+	}{
+		{"lab", "128", nil},
+		{"crun", "128", []string{"crun"}},
+		{"runc", "128", []string{"runc"}},
+		{"podman", "192", []string{"podman", "crun"}},
+		{"docker", "384", []string{"docker.io"}},
+	} {
+		b.Run(engine.name, func(b *testing.B) {
+			args := []string{"run", "--accel", "tcg", "--memory", engine.memory, "--kernel", deb, "--image", "rootfs:" + fs, "--runtime", engine.name}
+			var size int64
+			if engine.packages != nil {
+				base := debiantest.Programs(b, engine.packages...)
+				info, err := os.Stat(base)
+				if err != nil {
+					b.Fatal(err)
+				}
+				size = info.Size()
+				args = append(args, "--base", "rootfs:"+base)
+			}
+			runLab(b, home, ExitGood, append(args, "--", "true")...) // fills the caches
+			for b.Loop() {
+				runLab(b, home, ExitGood, append(args, "--", "true")...)
+			}
+			b.StopTimer()
+			b.ReportMetric(float64(size>>20), "size-MiB")
+			runLab(b, home, ExitBad, append(args, "--", "sh", "-c", "exit 3")...)
+		})
+	}
+}

@@ -92,7 +92,7 @@ func testFlags() []cli.Flag {
 		&cli.StringFlag{Name: "spec", Usage: "read flags from the YAML `FILE`: each key a flag's name, and command for what stands behind --; flags win"},
 		&cli.StringFlag{Name: "image", Usage: "test the container image `REF`: docker://HOST/NAME:TAG, oci:DIR:TAG, oci-archive:FILE, docker-archive:FILE, rootfs:FILE.tar or rootfs:DIR", Category: catImage},
 
-		&cli.StringFlag{Name: "runtime", Usage: "run the container by `NAME`: lab (lab's own agent), or crun or runc, as the image of --base has it", Value: "lab", Category: catTest},
+		&cli.StringFlag{Name: "runtime", Usage: "run the container by `NAME`: lab (lab's own agent), or crun, runc, podman or docker, as the image of --base has it", Value: "lab", Category: catTest},
 	}, containerFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "clock", Usage: "start the guest's clock at `TIME` (RFC 3339)", DefaultText: "2020-01-01T00:00:00Z", Category: catTest},
 

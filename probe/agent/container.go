@@ -97,6 +97,7 @@ type container struct {
 	engine    string // its version, where it is not the agent that runs it
 	pid       int
 	exited    chan unix.WaitStatus
+	failed    error       // what has kept an engine from running the command; before exited
 	reaped    atomic.Bool // pid is nobody's any longer
 	output    sync.WaitGroup
 	mu        sync.Mutex
@@ -164,6 +165,7 @@ func (c *container) run() (wire.Done, error) {
 	var status unix.WaitStatus
 	select {
 	case status = <-c.exited:
+		err = c.failed
 	case <-timeout:
 		done.TimedOut = true
 		c.kill()

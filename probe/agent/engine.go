@@ -34,12 +34,16 @@ const (
 	engineSock = engineDir + "/syslog"
 )
 
-// beginEngine has the base's engine make the container and start it. Create and
-// start are two commands (runtime-spec, "Lifecycle"), between which the container's
-// first process is left behind and becomes a child of PID 1: how it ends, with
-// which signal, is so told by the kernel, and by no exit status of the engine.
+// beginEngine has the base's engine make the container and start it.
 func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
-	e := engine{container: c, ended: map[int]unix.WaitStatus{}}
+	e := engine{container: c, ended: map[int]unix.WaitStatus{}, options: bundleOptions}
+	begin := e.beginBundle
+	switch c.spec.Runtime {
+	case "podman":
+		e.options, begin, e.started = podmanOptions, e.beginPodman, e.inspect
+	case "docker":
+		e.options, begin, e.started = []string{"--host", "unix://" + dockerSock}, e.beginDocker, e.inspect
+	}
 	if e.path, err = findEngine(c.spec.Runtime); err != nil {
 		return p, err
 	}
@@ -61,13 +65,7 @@ func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
 			return p, fmt.Errorf("make the syslog socket for %s: %w", c.spec.Runtime, err)
 		}
 	}
-	if err := c.writeBundle(); err != nil {
-		return p, err
-	}
-	if p, err = e.create(); err != nil {
-		return p, err
-	}
-	if _, err := e.ask("start", e.id()); err != nil {
+	if p, err = begin(); err != nil {
 		c.kill()
 		return p, err
 	}
@@ -75,12 +73,28 @@ func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
 		c.agent.note("%s says: %s", c.spec.Runtime, log)
 	}
 	c.exited = make(chan unix.WaitStatus, 1)
-	if status, ok := e.ended[c.pid]; ok {
-		c.reaped.Store(true)
-		c.exited <- status
-	}
-	go c.reap()
+	go e.reap()
 	return p, nil
+}
+
+// reap is the container's, and asks of one that failed whether it ran at all.
+func (e *engine) reap() {
+	defer e.agent.guard()
+	status, ok := e.ended[e.pid]
+	for !ok {
+		var err error
+		var child int
+		if child, err = unix.Wait4(-1, &status, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
+			return // no child is left
+		}
+		ok = child == e.pid
+	}
+	e.reaped.Store(true)
+	if e.started != nil && status.Exited() && status.ExitStatus() != 0 {
+		e.failed = e.started()
+	}
+	e.exited <- status
+	e.container.reap()
 }
 
 // checkCommand finds the command in the container's root, and says of one that
@@ -127,9 +141,9 @@ func (c *container) enterAndCheck() error {
 	return program.Close()
 }
 
-// mountRun gives the base the /run and the /tmp of a system that just booted.
+// mountRun gives the base the folders in memory of a system that just booted.
 func mountRun() error {
-	for dir, mode := range map[string]string{"/run": "mode=755", "/tmp": "mode=1777"} {
+	for dir, mode := range map[string]string{"/run": "mode=755", "/tmp": "mode=1777", "/dev/shm": "mode=1777"} {
 		err := os.MkdirAll(dir, 0o755)
 		if err == nil {
 			err = unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, mode)
@@ -138,7 +152,11 @@ func mountRun() error {
 			return fmt.Errorf("mount %s: %w", dir, err)
 		}
 	}
-	if err := os.Mkdir(engineDir, 0o755); err != nil {
+	err := os.Mkdir(engineDir, 0o755)
+	if err == nil {
+		err = os.MkdirAll("/var/tmp", 0o1777)
+	}
+	if err != nil {
 		return fmt.Errorf("prepare the engine's bundle: %w", err)
 	}
 	return nil
@@ -157,29 +175,61 @@ func findEngine(name string) (string, error) {
 // An engine runs its commands, one after the other.
 type engine struct {
 	*container
-	path  string
-	ended map[int]unix.WaitStatus // those that ended besides the commands themselves
+	path    string
+	options []string                // of all its commands
+	ended   map[int]unix.WaitStatus // those that ended besides the commands themselves
+	// started, where not nil, says why the container was not, after it failed.
+	started func() error
 }
 
-func (e *engine) id() string { return "lab" }
+// bundleOptions are those of crun and runc.
+var bundleOptions = []string{"--root", engineDir + "/state", "--log", engineLog}
 
-// create makes the container, whose output goes to the pipes.
-func (e *engine) create() (p pipes, err error) {
+// engineID is what the container is called by its engine.
+const engineID = "lab"
+
+// beginBundle has crun or runc run a bundle. Create and start are two commands
+// (runtime-spec, "Lifecycle"), between which the container's first process is left
+// behind and becomes a child of PID 1: how it ends, with which signal, is so told by
+// the kernel, and by no exit status of the engine.
+func (e *engine) beginBundle() (pipes, error) {
+	if err := e.writeBundle(); err != nil {
+		return pipes{}, err
+	}
+	p, err := e.create()
+	if err != nil {
+		return p, err
+	}
+	_, err = e.ask("start", engineID)
+	return p, err
+}
+
+// outputs makes the pipes of the container's output, and gives the ends to write to.
+func (e *engine) outputs() (p pipes, stdout, stderr int, err error) {
 	var ends [2][2]int
 	for i := range ends {
 		if err := unix.Pipe2(ends[i][:], unix.O_CLOEXEC); err != nil {
-			return p, fmt.Errorf("make pipes for the container: %w", err)
+			return p, 0, 0, fmt.Errorf("make pipes for the container: %w", err)
 		}
 		if e.plan.UserNS {
 			if err := unix.Fchown(ends[i][1], probe.UserNSBase, probe.UserNSBase); err != nil {
-				return p, fmt.Errorf("give the output to the container: %w", err)
+				return p, 0, 0, fmt.Errorf("give the output to the container: %w", err)
 			}
 		}
 	}
 	p.stdout, p.stderr = ends[0][0], ends[1][0]
-	err = e.command(ends[0][1], ends[1][1], "create", "--bundle", engineDir, "--pid-file", enginePID, e.id())
-	_ = unix.Close(ends[0][1])
-	_ = unix.Close(ends[1][1])
+	return p, ends[0][1], ends[1][1], nil
+}
+
+// create makes the container, whose output goes to the pipes.
+func (e *engine) create() (pipes, error) {
+	p, stdout, stderr, err := e.outputs()
+	if err != nil {
+		return p, err
+	}
+	err = e.command(stdout, stderr, "create", "--bundle", engineDir, "--pid-file", enginePID, engineID)
+	_ = unix.Close(stdout)
+	_ = unix.Close(stderr)
 	if err != nil {
 		// Nothing of it is the test's.
 		said := make([]byte, 16<<10)
@@ -212,20 +262,29 @@ func (e *engine) ask(args ...string) (string, error) {
 	return string(said), readErr
 }
 
-// command runs a command of the engine to its end.
-func (e *engine) command(stdout, stderr int, args ...string) error {
+// fork begins a command of the engine.
+func (e *engine) fork(stdout, stderr int, args ...string) (pid int, err error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return fmt.Errorf("run %s: %w", e.spec.Runtime, err)
+		return 0, fmt.Errorf("run %s: %w", e.spec.Runtime, err)
 	}
 	defer null.Close()
-	argv := append([]string{e.path, "--root", engineDir + "/state", "--log", engineLog}, args...)
-	pid, err := syscall.ForkExec(e.path, argv, &syscall.ProcAttr{
-		Dir: "/", Env: []string{"PATH=" + defaultPath, "HOME=/root", "XDG_RUNTIME_DIR=/run"},
+	argv := slices.Concat([]string{e.path}, e.options, args)
+	pid, err = syscall.ForkExec(e.path, argv, &syscall.ProcAttr{
+		Dir: "/", Env: []string{"PATH=" + defaultPath, "HOME=/root"},
 		Files: []uintptr{null.Fd(), uintptr(stdout), uintptr(stderr)},
 	})
 	if err != nil {
-		return fmt.Errorf("run %s: %w", e.path, explainExec(e.path, err))
+		return 0, fmt.Errorf("run %s: %w", e.path, explainExec(e.path, err))
+	}
+	return pid, nil
+}
+
+// command runs a command of the engine to its end.
+func (e *engine) command(stdout, stderr int, args ...string) error {
+	pid, err := e.fork(stdout, stderr, args...)
+	if err != nil {
+		return err
 	}
 	late := time.AfterFunc(setupLimit, func() { _ = unix.Kill(pid, unix.SIGKILL) })
 	for {

@@ -80,6 +80,39 @@ func TestEngineConfig(t *testing.T) {
 	}
 }
 
+// TestCreateArgs: podman and docker are told what the test chooses, and nothing else.
+func TestCreateArgs(t *testing.T) {
+	args := func(spec probe.Spec) ([]string, error) {
+		t.Helper()
+		p, _, err := makePlan("app", specs.Spec{Process: &specs.Process{Args: []string{"/test"}, Env: []string{"A=1"}}}, spec, 40)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := engine{container: &container{spec: spec, plan: p, group: cgroup{v2: true, name: "lab-app"}}}
+		return e.createArgs("unmask=ALL")
+	}
+	got, err := args(probe.Spec{Runtime: "podman"})
+	want := []string{
+		"create", "--name", "lab", "--network", "none", "--log-driver", "none", "--cgroup-parent", "/lab-app", "--hostname", "app",
+		"--workdir", "/", "--volume", "/run/lab/syslog:/dev/log", "--env", "PATH=" + defaultPath, "--env", "HOSTNAME=app", "--env", "A=1",
+	}
+	if d := cmp.Diff(want, got); err != nil || d != "" {
+		t.Errorf("%v %s", err, d)
+	}
+	got, err = args(probe.Spec{Runtime: "podman", User: "7:8", CapAdd: []string{"KILL"}, CapDrop: []string{"ALL"}, Seccomp: "unconfined", Unmasked: true, Writable: true})
+	want = append(want, "--user", "7:8", "--cap-add", "KILL", "--cap-drop", "ALL", "--security-opt", "seccomp=unconfined", "--security-opt", "unmask=ALL")
+	less := cmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got)))
+	if err != nil || less != "" {
+		t.Errorf("%v %s", err, less)
+	}
+	if got, err := args(probe.Spec{Runtime: "docker", Privileged: true, Writable: true}); err != nil || !slices.Contains(got, "--privileged") {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := args(probe.Spec{Runtime: "docker", Writable: true}); err == nil || !strings.Contains(err.Error(), "docker makes /proc and /sys writable only together") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestFindEngine(t *testing.T) {
 	if _, err := findEngine("no-such-engine"); err == nil || !strings.Contains(err.Error(), "--base") {
 		t.Errorf("error %v, want the way out", err)

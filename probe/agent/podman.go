@@ -1,0 +1,173 @@
+//go:build linux
+
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lab/probe"
+)
+
+// podmanStore is where podman keeps what it knows of the container: in memory, for
+// the container's files are the disk's.
+const podmanStore = engineDir + "/podman"
+
+// podmanOptions have podman do without what the guest does not have: systemd,
+// overlayfs, a journal.
+var podmanOptions = []string{
+	"--root", podmanStore, "--runroot", "/run/containers", "--tmpdir", "/run/libpod",
+	"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none",
+}
+
+// beginPodman has podman make the container of the disk's files, with its own
+// defaults for what the test does not choose. Of create, init and start only the
+// last one has output that is the test's; that init makes the container shows what
+// it is given before it runs.
+func (e *engine) beginPodman() (p pipes, err error) {
+	args, err := e.createArgs("unmask=ALL")
+	if err != nil {
+		return p, err
+	}
+	if e.spec.UserNS {
+		mapping := fmt.Sprintf("0:%d:%d", probe.UserNSBase, probe.UserNSCount)
+		args = append(args, "--uidmap", mapping, "--gidmap", mapping)
+	}
+	args = append(append(args, "--rootfs", e.plan.Rootfs), e.plan.Config.Process.Args...)
+	// Where there is no image podman makes no working directory, and in a user
+	// namespace no /etc.
+	for _, dir := range []string{e.plan.Config.Process.Cwd, "etc"} {
+		if err := os.MkdirAll(filepath.Join(e.plan.Rootfs, dir), 0o755); err != nil {
+			return p, fmt.Errorf("make the container's /%s: %w", strings.TrimPrefix(dir, "/"), err)
+		}
+	}
+	if e.spec.UserNS {
+		if err := shiftOwners(e.plan.Rootfs, probe.UserNSBase); err != nil {
+			return p, err
+		}
+	}
+	if _, err := e.ask(args...); err != nil {
+		return p, err
+	}
+	if _, err := e.ask("init", engineID); err != nil {
+		return p, err
+	}
+	if err := e.readPodmans(); err != nil {
+		return p, err
+	}
+	return e.attach()
+}
+
+// attach starts the container that is there, with the pipes as its output. The
+// engine's command ends as the container does.
+func (e *engine) attach() (pipes, error) {
+	p, stdout, stderr, err := e.outputs()
+	if err != nil {
+		return p, err
+	}
+	e.pid, err = e.fork(stdout, stderr, "start", "--attach", engineID)
+	_ = unix.Close(stdout)
+	_ = unix.Close(stderr)
+	return p, err
+}
+
+// inspect says why the container was not started; nil when it was. The exit status
+// of start may be the engine's own or the command's.
+func (e *engine) inspect() error {
+	said, err := e.ask("inspect", "--format", "{{.State.StartedAt}}|{{.State.Error}}", engineID)
+	if err != nil {
+		return err
+	}
+	// Go's zero time (time.Time), in either engine's notation.
+	if at, reason, _ := strings.Cut(strings.TrimSpace(said), "|"); strings.HasPrefix(at, "0001-01-01") {
+		return fmt.Errorf("%s did not start the container: %s", e.spec.Runtime, cut(reason, 4<<10))
+	}
+	return nil
+}
+
+// createArgs are those of create, which podman and docker have in common, but for
+// how the container's /proc and /sys are shown whole, and for the root file system
+// and the command, which come last. What the test does not choose is left to them.
+func (e *engine) createArgs(unmasked string) ([]string, error) {
+	process, spec := e.plan.Config.Process, e.spec
+	if spec.Writable && !spec.Unmasked && !spec.Privileged {
+		return nil, fmt.Errorf("%s makes /proc and /sys writable only together with showing all of them: choose --unmasked too, or --privileged", spec.Runtime)
+	}
+	args := []string{
+		"create", "--name", engineID, "--network", "none", "--log-driver", "none", "--cgroup-parent", "/" + e.group.name,
+		"--hostname", e.plan.Config.Hostname, "--workdir", process.Cwd, "--volume", engineSock + ":/dev/log",
+	}
+	if u := process.User.Username; u != "" {
+		args = append(args, "--user", u)
+	}
+	for _, v := range process.Env {
+		args = append(args, "--env", v)
+	}
+	for _, c := range spec.CapAdd {
+		args = append(args, "--cap-add", c)
+	}
+	for _, c := range spec.CapDrop {
+		args = append(args, "--cap-drop", c)
+	}
+	switch {
+	case spec.Seccomp == probe.SeccompUnconfined:
+		args = append(args, "--security-opt", "seccomp=unconfined")
+	case spec.SeccompProfile != "":
+		file := engineDir + "/seccomp.json"
+		if err := os.WriteFile(file, []byte(spec.SeccompProfile), 0o644); err != nil {
+			return nil, fmt.Errorf("write seccomp profile: %w", err)
+		}
+		args = append(args, "--security-opt", "seccomp="+file)
+	}
+	if spec.Unmasked {
+		args = append(args, "--security-opt", unmasked)
+	}
+	if spec.Privileged {
+		args = append(args, "--privileged")
+	}
+	if spec.Devices && !spec.Privileged {
+		devices, err := guestDevices("/dev")
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range devices {
+			args = append(args, "--device", d.Path)
+		}
+	}
+	return args, nil
+}
+
+// readPodmans puts what the container is given into the plan, from the config.json
+// that podman made for its runtime.
+func (e *engine) readPodmans() error {
+	files, err := filepath.Glob(podmanStore + "/vfs-containers/*/userdata/config.json")
+	if err == nil && len(files) != 1 {
+		err = fmt.Errorf("there are %d of it below %s", len(files), podmanStore)
+	}
+	var config specs.Spec
+	if err == nil {
+		var data []byte
+		if data, err = os.ReadFile(files[0]); err == nil {
+			err = json.Unmarshal(data, &config)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("read what podman gives the container: %w", err)
+	}
+	e.plan.Caps, e.plan.Seccomp = 0, nil
+	if config.Process != nil && config.Process.Capabilities != nil {
+		if e.plan.Caps, err = parseCaps(config.Process.Capabilities.Bounding); err != nil {
+			return fmt.Errorf("read what podman gives the container: %w", err)
+		}
+	}
+	if config.Linux == nil || config.Linux.Seccomp == nil {
+		e.plan.SeccompName = probe.SeccompUnconfined
+	}
+	return nil
+}
