@@ -57,6 +57,9 @@ func boot(ctx context.Context, m qemu.Machine, bootTimeout, testTimeout time.Dur
 	if m.Exact {
 		bootTimeout, testTimeout = exactPace*bootTimeout, exactPace*testTimeout
 	}
+	if m.Record != "" {
+		bootTimeout, testTimeout = recordPace*bootTimeout, recordPace*testTimeout
+	}
 	start := time.Now()
 	vm, err := m.Start(ctx)
 	if err != nil {
@@ -72,8 +75,11 @@ func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, s
 	t.Accel = m.Accel
 	defer vm.Kill()
 	patience := lastWords
-	if m.Exact {
+	switch {
+	case m.Exact:
 		patience = exactWords
+	case m.Replay != "":
+		patience = bootTimeout // it ends as it did, and when that is is on record
 	}
 	stop := make(chan struct{})
 	defer close(stop)
@@ -139,6 +145,9 @@ func argv(m qemu.Machine) []string {
 	binary := filepath.Base(m.Binary)
 	m.Kernel, m.Initrd = filepath.Base(m.Kernel), "initramfs"
 	m.Snapshots = false // which a guest does not notice
+	if m.Record != "" || m.Replay != "" {
+		m.Record, m.Replay = recordingFile, ""
+	}
 	m.Disks = slices.Clone(m.Disks)
 	for i := range m.Disks {
 		m.Disks[i].Path = filepath.Base(m.Disks[i].Path)

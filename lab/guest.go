@@ -29,7 +29,8 @@ type guest struct {
 	disk     disk.Image
 	test     probe.Spec
 	agent    string
-	hold     bool // it waits, to be saved, before the test
+	hold     bool   // it waits, to be saved, before the test
+	record   string // path of the recording of what it does; empty for none
 
 	snapshots *snapshots // where it may be restored from, or nil
 	saved     string     // what a snapshot of it, and of its kernel, goes by
@@ -187,6 +188,7 @@ func (g *guest) machine(s Spec, k kernel.Kernel) (qemu.Machine, *os.File, error)
 	m.Kernel, m.Initrd, m.Cmdline = k.Image, initrd, cmdlineOf(m, s.Machine.Cmdline)
 	m.Disks = []qemu.Disk{{Path: g.disk.Path, Size: g.disk.Size}}
 	m.Clock = g.test.Epoch
+	m.Record = g.record
 	return m, f, err
 }
 

@@ -59,6 +59,8 @@ type BundleOptions struct {
 	Vmlinux bool
 	// Source adds the commits that were searched, from the good ends to the bad one.
 	Source bool
+	// Record adds a recording of a run of each kernel, which is made for it.
+	Record bool
 }
 
 // WriteBundle writes the bundle of a bisection that found its commit. The
@@ -276,6 +278,9 @@ func (p *pack) kernel(ctx context.Context, g *guest, role string, c kernel.Commi
 		}
 	}
 	p.manifest.Kernels = append(p.manifest.Kernels, k)
+	if p.has.Record {
+		return p.record(ctx, g, role, t)
+	}
 	return nil
 }
 
@@ -409,18 +414,27 @@ func (p *pack) run(role, commit string) (Trial, error) {
 	if tested.Dir == "" {
 		return Trial{}, fmt.Errorf("no run of %s is on record", short(commit))
 	}
-	from := filepath.Join(p.found.Dir, tested.Dir)
+	t, err := p.saved(role, filepath.Join(p.found.Dir, tested.Dir), path.Join("runs", role+"-1"))
+	if err == nil {
+		run := &p.manifest.Runs[len(p.manifest.Runs)-1]
+		run.Verdict, run.Reason = string(tested.Mark), tested.Reason
+	}
+	return t, err
+}
+
+// saved adds a run that was saved in a folder to another one of the bundle. Its verdict is
+// the caller's to add.
+func (p *pack) saved(role, from, to string) (Trial, error) {
 	t, err := readTrial(filepath.Join(from, trialFile))
 	if err != nil {
 		return Trial{}, err
 	}
-	to := path.Join("runs", role+"-1")
 	entries, err := os.ReadDir(from)
 	if err != nil {
 		return Trial{}, fmt.Errorf("read run: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() != trialFile {
+		if e.Name() != trialFile && e.Name() != recordingFile {
 			p.files = append(p.files, bundle.File{Name: path.Join(to, e.Name()), Source: filepath.Join(from, e.Name())})
 		}
 	}
@@ -436,7 +450,7 @@ func (p *pack) run(role, commit string) (Trial, error) {
 	}
 	p.files = append(p.files, bundle.File{Name: path.Join(to, trialFile), Data: append(data, '\n')})
 	p.manifest.Runs = append(p.manifest.Runs, bundle.Run{
-		Role: role, End: string(t.End), Verdict: string(tested.Mark), Reason: tested.Reason, Exit: exitOf(t), Dir: to,
+		Role: role, End: string(t.End), Exit: exitOf(t), Dir: to,
 	})
 	for name, text := range map[string]*[]byte{"stdout": &t.Result.Stdout, "stderr": &t.Result.Stderr, "syslog": &t.Result.Syslog, "console.log": &t.Console} {
 		if *text, err = os.ReadFile(filepath.Join(from, name)); err != nil && !os.IsNotExist(err) {

@@ -71,6 +71,8 @@ type ReproduceOptions struct {
 	// Exact demands that the runs are the recorded ones byte by byte. A bundle of exact
 	// runs is rerun exactly without it too, and what differs is said.
 	Exact bool
+	// Replay plays back the bundle's recordings, and boots nothing else.
+	Replay bool
 	// Kernel is another kernel to try the bundle's test on; a commit is built with
 	// the bad kernel's configuration, unless it names another.
 	Kernel *KernelSpec
@@ -92,6 +94,9 @@ func (l *Lab) Reproduce(ctx context.Context, from BundleSource, o ReproduceOptio
 	}
 	m := b.Manifest
 	l.Progress.Say("verified: %d members, made by lab %s with QEMU %s", len(m.Members), m.Lab, m.Machine.QEMU)
+	if o.Replay {
+		return r.playBack(ctx)
+	}
 	var tried Trial
 	if o.Kernel != nil { // what does not build is known before anything is booted
 		if tried, err = r.build(ctx, *o.Kernel); err != nil {
@@ -233,23 +238,35 @@ func (r *rerunner) rerun(ctx context.Context, role string) (Rerun, error) {
 	k, _ := m.Kernel(role)
 	recorded, _ := m.Run(role)
 	run := Rerun{Role: role, Recorded: recorded, Kernel: kernelName(k)}
-	machine := r.qemu.Machine
-	machine.Kernel, machine.Initrd = r.bundle.Path(k.Image), filepath.Join(r.dir, role+"-initramfs")
-	if err := r.bundle.Expand(ctx, k.Initramfs.Member, machine.Initrd); err != nil {
+	machine, err := r.machine(ctx, k)
+	if err != nil {
 		return Rerun{}, err
 	}
-	machine.Cmdline, machine.Disks = cmdlineOf(machine, m.Machine.Cmdline), []qemu.Disk{{Path: r.disk, Size: m.Disk.Size}}
 	defer r.Progress.Show("")
 	for run.Runs < r.runs && (run.Runs == 0 || string(run.Mark) != recorded.Verdict) {
 		run.Runs++
 		r.showBoot("the "+role+" kernel, "+run.Kernel, run.Runs)
-		t := Trial{Kernel: kernel.Kernel{Release: k.Release, Commit: k.Commit, Digest: k.Digest}, End: EndBuilt, QEMU: r.qemu.version}
+		t := r.begin(k)
 		if err := boot(ctx, machine, time.Duration(m.Machine.BootTimeout), m.Test.Timeout, &t); err != nil {
 			return Rerun{}, err
 		}
 		run.Trial, run.Verdict = t, Judge(t, Symptom(m.Symptom))
 	}
 	return run, r.compare(&run)
+}
+
+// machine makes the machine of a kernel of the bundle.
+func (r *rerunner) machine(ctx context.Context, k bundle.Kernel) (qemu.Machine, error) {
+	m := r.qemu.Machine
+	m.Kernel, m.Initrd = r.bundle.Path(k.Image), filepath.Join(r.dir, k.Role+"-initramfs")
+	of := r.bundle.Manifest
+	m.Cmdline, m.Disks = cmdlineOf(m, of.Machine.Cmdline), []qemu.Disk{{Path: r.disk, Size: of.Disk.Size}}
+	return m, r.bundle.Expand(ctx, k.Initramfs.Member, m.Initrd)
+}
+
+// begin is the trial of a kernel of the bundle, before it is booted.
+func (r *rerunner) begin(k bundle.Kernel) Trial {
+	return Trial{Kernel: kernel.Kernel{Release: k.Release, Commit: k.Commit, Digest: k.Digest}, End: EndBuilt, QEMU: r.qemu.version}
 }
 
 func (r *rerunner) showBoot(what string, n int) {

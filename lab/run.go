@@ -28,22 +28,27 @@ func (l *Lab) Run(ctx context.Context, s Spec) (Trial, Verdict, error) {
 // run finds the kernel and makes the guest before it builds anything: what is
 // missing is said at once, not after minutes of compiling.
 func (l *Lab) run(ctx context.Context, s Spec) (Trial, error) {
-	k, err := l.source(ctx, s)
+	k, g, err := l.readied(ctx, s)
 	if err != nil {
 		return Trial{}, err
 	}
 	defer k.Close()
-	var g *guest
-	if s.needsGuest() {
-		if g, err = l.prepare(ctx, s, nil); err != nil {
-			return Trial{}, err
-		}
-	}
 	t, err := k.trial(ctx)
 	if err != nil || t.End == EndBuild || g == nil {
 		return t, err
 	}
 	return t, l.try(ctx, s, g, &t)
+}
+
+// readied finds the kernel, and makes the guest where one is needed.
+func (l *Lab) readied(ctx context.Context, s Spec) (k source, g *guest, err error) {
+	if k, err = l.source(ctx, s); err != nil || !s.needsGuest() {
+		return k, nil, err
+	}
+	if g, err = l.prepare(ctx, s, nil); err != nil {
+		k.Close()
+	}
+	return k, g, err
 }
 
 // A source is where the one kernel of a run comes from: ready made, or a

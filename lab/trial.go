@@ -52,6 +52,9 @@ type Trial struct {
 	// of an earlier boot, whose console is the beginning of Console.
 	Restored bool `json:"restored,omitempty"`
 
+	// Recording is the digest of QEMU's log of the run, sha256:…, where that is on file.
+	Recording string `json:"recording,omitempty"`
+
 	Cached bool          `json:"cached"` // the kernel came from the cache
 	Build  time.Duration `json:"build_ns"`
 	Boot   time.Duration `json:"boot_ns"` // from QEMU's start to the agent's hello

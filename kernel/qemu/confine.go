@@ -28,8 +28,8 @@ const (
 // it needs as open descriptors, and, where we are root, another user. What it opens
 // is the caller's to close.
 //
-// Kernel and initramfs are copied to memory, since QEMU opens them by a path, and
-// what /proc/self/fd leads to must be readable for the user. A disk is taken over
+// Kernel, initramfs and recording are copied to memory, since QEMU opens them by a
+// path, and what /proc/self/fd leads to must be readable for the user. A disk is taken over
 // as it was opened (qemu-system-x86_64(1), -add-fd).
 func (m Machine) confine(cmd *exec.Cmd) (opened []*os.File, err error) {
 	defer func() {
@@ -42,7 +42,7 @@ func (m Machine) confine(cmd *exec.Cmd) (opened []*os.File, err error) {
 	}()
 	limits := m.limits()
 	next := fdConsole + len(cmd.ExtraFiles)
-	for _, path := range []*string{&m.Kernel, &m.Initrd} {
+	for _, path := range []*string{&m.Kernel, &m.Initrd, &m.Replay} {
 		if *path == "" {
 			continue
 		}

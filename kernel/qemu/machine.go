@@ -45,6 +45,11 @@ type Machine struct {
 	// when the host is ready: a guest that is to be exact waits for nothing.
 	Exact bool
 
+	// Record is the path of a file that QEMU makes a log of the run in, and Replay of one
+	// that it runs by: the same run once more, instruction by instruction, of the same
+	// files and arguments; what the host sends is then ignored. See record.go.
+	Record, Replay string
+
 	// Snapshots has VM.Save and Restore work: QEMU gets a socket to be told.
 	Snapshots bool
 	incoming  bool // wait for a snapshot
@@ -135,27 +140,37 @@ func (m Machine) Args() []string {
 	if m.Cmdline != "" {
 		a = append(a, "-append", m.Cmdline)
 	}
-	a = append(a,
-		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", fdConsole), "-serial", "chardev:console",
-		"-chardev", fmt.Sprintf("socket,id=spare,fd=%d", fdSpare), "-serial", "chardev:spare",
-	)
+	if m.logged() {
+		a = append(append(a, m.logArgs()...), m.loggedChannels()...)
+	} else {
+		a = append(a,
+			"-chardev", fmt.Sprintf("socket,id=console,fd=%d", fdConsole), "-serial", "chardev:console",
+			"-chardev", fmt.Sprintf("socket,id=spare,fd=%d", fdSpare), "-serial", "chardev:spare",
+		)
+	}
 	for i, d := range m.Disks {
 		if m.Exact {
 			break
 		}
-		a = append(a,
-			"-drive", fmt.Sprintf("if=none,id=disk%d,snapshot=on,format=raw,file.driver=file,file.filename=%s", i, escape(d.Path)),
-			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,disable-legacy=off", i),
-		)
+		a = append(a, "-drive", fmt.Sprintf("if=none,id=disk%d,snapshot=on,format=raw,file.driver=file,file.filename=%s", i, escape(d.Path)))
+		drive := fmt.Sprintf("disk%d", i)
+		if m.logged() {
+			a = append(a, "-drive", fmt.Sprintf("if=none,id=logged%d,driver=blkreplay,image=%s", i, drive))
+			drive = fmt.Sprintf("logged%d", i)
+		}
+		a = append(a, "-device", fmt.Sprintf("virtio-blk-pci,drive=%s,disable-legacy=off", drive))
 	}
 	if len(m.Ports) > 0 {
 		a = append(a, "-device", "virtio-serial-pci,disable-legacy=off,ioeventfd=off")
 	}
 	for i, name := range m.Ports {
-		a = append(a,
-			"-chardev", fmt.Sprintf("socket,id=port%d,fd=%d", i, fdPorts+i),
-			"-device", fmt.Sprintf("virtserialport,nr=%d,chardev=port%d,name=%s", i+1, i, escape(name)),
-		)
+		channel := fmt.Sprintf("port%d", i)
+		if m.logged() {
+			channel = fmt.Sprintf("serial%d", pcSerials+i)
+		} else {
+			a = append(a, "-chardev", fmt.Sprintf("socket,id=%s,fd=%d", channel, fdPorts+i))
+		}
+		a = append(a, "-device", fmt.Sprintf("virtserialport,nr=%d,chardev=%s,name=%s", i+1, channel, escape(name)))
 	}
 	if m.Snapshots {
 		a = append(a, "-chardev", fmt.Sprintf("socket,id=control,fd=%d", fdPorts+len(m.Ports)), "-mon", "chardev=control,mode=control")
@@ -191,6 +206,9 @@ func (m Machine) check() error {
 			return err
 		}
 	}
+	if err := m.checkLog(); err != nil {
+		return err
+	}
 	type text struct {
 		what, s string
 		max     int
@@ -199,6 +217,7 @@ func (m Machine) check() error {
 		{"binary", m.Binary, maxPath}, {"CPU", m.CPU, maxName},
 		{"kernel path", m.Kernel, maxPath}, {"initrd path", m.Initrd, maxPath},
 		{"command line", m.Cmdline, MaxCmdline},
+		{"recording's path", m.Record, maxPath}, {"recording's path", m.Replay, maxPath},
 	}
 	for _, d := range m.Disks {
 		if d.Path == "" {

@@ -27,6 +27,7 @@ func TestArgs(t *testing.T) {
 			Kernel: "/boot/bzImage", Exact: true, Memory: 256, Ports: []string{"lab"}, Clock: time.Unix(1577836800, 0),
 			Disks: []Disk{{Path: "/d/a,b.img", Size: 3<<20 + 1}, {Path: "/d/c.img", Size: 2 << 20}},
 		},
+		"record": {Kernel: "/k", Disks: []Disk{{Path: "/d/a.img"}}, Ports: []string{"lab", "more"}, Record: "/r/a,b"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := strings.Join(m.Args(), "\n") + "\n"
@@ -74,6 +75,13 @@ func TestCheck(t *testing.T) {
 		"needs the size of disk d": func(m *Machine) {
 			m.Exact, m.Clock, m.Disks = true, time.Unix(1, 0), []Disk{{Path: "d"}}
 		},
+		"record and replay at once":                  func(m *Machine) { m.Record, m.Replay = "/r", "/r" },
+		"take tcg, not kvm":                          func(m *Machine) { m.Record, m.Accel = "/r", "kvm" },
+		"take one CPU, not 2":                        func(m *Machine) { m.Replay, m.CPUs = "/r", 2 },
+		"is exact already":                           func(m *Machine) { m.Record, m.Exact, m.Clock = "/r", true, time.Unix(1, 0) },
+		"not go with snapshots":                      func(m *Machine) { m.Replay, m.Snapshots = "/r", true },
+		"a confined machine cannot write a":          func(m *Machine) { m.Record, m.Confined = "/r", true },
+		"recording's path of 4096":                   func(m *Machine) { m.Replay = strings.Repeat("x", 4096) },
 		"31 ports":                                   func(m *Machine) { m.Ports = make([]string, 31) },
 		`port name "a" is empty or`:                  func(m *Machine) { m.Ports = []string{"a", "a"} },
 		`port name "" is empty or`:                   func(m *Machine) { m.Ports = []string{""} },

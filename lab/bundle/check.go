@@ -22,6 +22,7 @@ const (
 	MaxSize       = maxTotal + (maxMembers+5)*2*blockSize + 2*maxManifest + maxSignature
 	maxDisk       = 256 << 30 // expanded; most of it is holes
 	maxCompressed = 4 << 30   // expanded: an initramfs, a vmlinux with debug information
+	maxRecording  = 1 << 30   // expanded
 	maxText       = 1024
 	maxName       = 100  // USTAR's name field
 	maxCmdline    = 1536 // the kernel takes 2048 bytes in all (COMMAND_LINE_SIZE)
@@ -270,6 +271,7 @@ func (c *checker) runs(m *Manifest) {
 	if c.err != nil {
 		return
 	}
+	recorded := make(map[string]bool)
 	for i, r := range m.Runs {
 		field := fmt.Sprintf("runs[%d]", i)
 		_, ok := m.Kernel(r.Role)
@@ -280,6 +282,14 @@ func (c *checker) runs(m *Manifest) {
 		c.that(strings.HasPrefix(r.Dir, "runs/") && slices.ContainsFunc(m.Members, func(e Member) bool {
 			return strings.HasPrefix(e.Name, r.Dir+"/")
 		}), field+".dir", "there is no member below %.120q", r.Dir)
+		if r.Recording != nil {
+			c.between(field+".recording.size", r.Recording.Size, 1, maxRecording)
+			c.compressed(field+".recording", *r.Recording, m)
+			c.that(!m.Machine.Exact, field+".recording", "is of an exact machine")
+			c.between(field+".recording: machine.cpus", int64(m.Machine.CPUs), 1, 1)
+			c.that(!recorded[r.Role], field+".recording", "there are two of the %s kernel", r.Role)
+			recorded[r.Role] = true
+		}
 	}
 	for _, role := range []string{RoleGood, RoleBad} {
 		_, ok := m.Run(role)

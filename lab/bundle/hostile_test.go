@@ -135,6 +135,22 @@ func hostiles(t testing.TB) []hostile {
 	rename := func(i int, name string) func(*Manifest) {
 		return func(m *Manifest) { m.Members[i].Name = name }
 	}
+	record := func(change func(m *Manifest, c *Compressed)) func(*Manifest) {
+		return func(m *Manifest) {
+			for i := range m.Runs[:2] {
+				m.Runs[i].Role = RoleBad
+				c := m.Kernels[0].Initramfs
+				change(m, &c)
+				m.Runs[i].Recording = &c
+			}
+		}
+	}
+	log := m.Runs[0].Dir + "/console.log"
+	manifest("recording without a size", "runs[0].recording.size: 0 is not between 1 and 1073741824", record(func(_ *Manifest, c *Compressed) { c.Member, c.Size = log, 0 }))
+	manifest("recording too large", "runs[0].recording.size: 1073741825 is not between 1 and 1073741824", record(func(_ *Manifest, c *Compressed) { c.Member, c.Size = log, 1<<30+1 }))
+	manifest("recording that is not compressed", "is not compressed with gzip", record(func(_ *Manifest, c *Compressed) { c.Member = log }))
+	manifest("recording of two processors", "runs[0].recording: machine.cpus: 2 is not between 1 and 1", record(func(m *Manifest, _ *Compressed) { m.Machine.CPUs = 2 }))
+	manifest("two recordings of a kernel", "runs[1].recording: there are two of the bad kernel", record(func(m *Manifest, _ *Compressed) { m.Machine.CPUs = 1 }))
 	last := len(m.Members) - 1
 	manifest("parent directory", `the name "bisect/../../evil" is not one a member may have`, rename(last, "bisect/../../evil"))
 	manifest("parent directory first", `the name "../evil" is not one a member may have`, rename(last, "../evil"))

@@ -191,6 +191,8 @@ type Run struct {
 	Reason  string `json:"reason"`
 	Exit    int    `json:"exit"` // the test's exit status, when End is test
 	Dir     string `json:"dir"`  // the folder of its members: runs/good-1
+	// Recording is QEMU's log of the run, by which the same execution can be played back.
+	Recording *Compressed `json:"recording,omitempty"`
 }
 
 // Culprit is the first bad commit; or the config options that make it bad; or the first bad one of ready-made kernels:
@@ -235,6 +237,9 @@ func (m *Manifest) compressed() map[string]Compressed {
 	for _, k := range m.Kernels {
 		add(&k.Initramfs)
 		add(k.Vmlinux)
+	}
+	for _, r := range m.Runs {
+		add(r.Recording)
 	}
 	return list
 }

@@ -131,6 +131,7 @@ EXAMPLES
 			&cli.BoolFlag{Name: "slim", Usage: "leave out of the bundle the disk, which lab reproduce makes of its images again; reproduce.sh cannot", Category: catOutput},
 			&cli.BoolFlag{Name: "with-vmlinux", Usage: "add both kernels with their symbols to the bundle, for gdb and scripts/decode_stacktrace.sh; they are built once more for it", Category: catOutput},
 			&cli.BoolFlag{Name: "with-source", Usage: "add the commits that were searched to the bundle: git fetch takes them from inputs/source.bundle", Category: catOutput},
+			&cli.BoolFlag{Name: "record", Usage: "add a recording of a run of each kernel to the bundle, which lab reproduce --replay plays back: the same execution, and not one like it; both kernels are booted once more for it", Category: catOutput},
 			jsonFlag(),
 		}, manyFlags(), endFlags(), settingFlags(), runFlags(), kernelFlags(), testFlags()),
 		Action: func(c *cli.Context) error {
@@ -212,6 +213,15 @@ func readReplay(c *cli.Context, o *lab.BisectOptions) error {
 // checkCandidates sees to it that the flags name commits or ready-made kernels,
 // and not something of both.
 func checkCandidates(c *cli.Context, o *lab.BisectOptions) error {
+	if c.Bool("record") {
+		s := o.Spec
+		if c.String("bundle") == "" {
+			return usagef("--record goes with --bundle FILE")
+		}
+		if err := s.Recordable(); err != nil { // known before the work is done
+			return usagef("--record: %v", err)
+		}
+	}
 	if o.Settings != nil {
 		return checkSettings(c, o)
 	}
@@ -310,7 +320,7 @@ func runBisect(c *cli.Context, o lab.BisectOptions, file string) error {
 		return err
 	}
 	if file != "" && b.Culprit != nil {
-		if err := l.WriteBundle(c.Context, b, o, lab.BundleOptions{Slim: c.Bool("slim"), Vmlinux: c.Bool("with-vmlinux"), Source: c.Bool("with-source")}, file); err != nil {
+		if err := l.WriteBundle(c.Context, b, o, lab.BundleOptions{Slim: c.Bool("slim"), Vmlinux: c.Bool("with-vmlinux"), Source: c.Bool("with-source"), Record: c.Bool("record")}, file); err != nil {
 			return err
 		}
 		signed := ""

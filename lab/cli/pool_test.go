@@ -81,6 +81,11 @@ func TestBisectPackages(t *testing.T) {
 	if stdout, _ := runLab(t, home, ExitGood, "reproduce", "--kernel", filepath.Join(dir, "linux_6.1-2.deb"), bundle); !strings.HasSuffix(stdout, "\nfixed\n") {
 		t.Errorf("lab reproduce --kernel says %s", stdout)
 	}
+	recorded := filepath.Join(t.TempDir(), "recorded.tar")
+	runLab(t, home, ExitGood, append([]string{"bisect", "--slim", "--record", "--bundle", recorded}, plain[1:]...)...)
+	if stdout, _ := runLab(t, t.TempDir(), ExitGood, "reproduce", "--replay", recorded); strings.Count(stdout, "; same\n") != 2 || !strings.HasSuffix(stdout, "\nsame\n") {
+		t.Errorf("lab reproduce --replay says %s", stdout)
+	}
 	again := filepath.Join(t.TempDir(), "again.tar")
 	runLab(t, home, ExitGood, append([]string{"bisect", "--slim", "--dir", filepath.Join(home, "again"), "--bundle", again}, plain[1:]...)...)
 	if stdout, _ := runLab(t, home, ExitGood, "bundle", "diff", bundle, again); !strings.HasSuffix(stdout, "\nonly measurements differ\n") {

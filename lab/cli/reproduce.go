@@ -27,6 +27,11 @@ With --kernel, or --repo and --commit, the test runs on that kernel as well: is 
 (0) or not fixed (1)? A commit is built with the configuration of the bundle's bad kernel,
 unless --config names another, and with the --pick and --patch on top.
 
+With --replay the recordings are played back which lab bisect --record put into the bundle:
+the very executions that its maker saw, instruction for instruction. What the guest writes
+must be the same, byte for byte. It takes QEMU of the recording's version as a rule; what
+another makes of it is said.
+
 Nothing of the bundle runs outside the virtual machine, which has no network and, unless
 --allow-kvm is given, no KVM. QEMU runs sandboxed, within limits, and where lab is root as
 nobody.
@@ -36,11 +41,13 @@ EXAMPLES
    lab reproduce --verify allowed_signers https://example.org/bundle.tar
    lab reproduce docker://127.0.0.1:5000/bundles:audit
    lab reproduce --kernel arch/x86/boot/bzImage bundle.tar
+   lab reproduce --replay bundle.tar
    lab reproduce --repo . --commit HEAD --patch fix.patch bundle.tar`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "run the test on the kernel `FILE` too, as lab run takes it", Category: catKernel},
 			&cli.StringFlag{Name: "commit", Usage: "build revision `REV` of --repo and run the test on it", Value: "HEAD", Category: catKernel},
 		}, kernelFlags(), []cli.Flag{
+			&cli.BoolFlag{Name: "replay", Usage: "play back the bundle's recordings, and boot nothing else", Category: catMachine},
 			&cli.BoolFlag{Name: "allow-kvm", Usage: "let the bundle's kernels have KVM, where it works: faster, and another part of the host's kernel that a stranger's kernel can reach", Category: catMachine},
 			&cli.BoolFlag{Name: "exact", Usage: "the runs must be the recorded ones byte by byte, which lab bisect --exact recorded", Category: catMachine},
 			&cli.StringFlag{Name: "qemu", Usage: "run this QEMU `BINARY`", DefaultText: "qemu-system-ARCH", Category: catMachine},
@@ -50,7 +57,12 @@ EXAMPLES
 			if c.NArg() != 1 {
 				return usagef("one bundle is wanted: lab reproduce bundle.tar")
 			}
-			o := lab.ReproduceOptions{QEMU: c.String("qemu"), AllowKVM: c.Bool("allow-kvm"), Exact: c.Bool("exact")}
+			o := lab.ReproduceOptions{QEMU: c.String("qemu"), AllowKVM: c.Bool("allow-kvm"), Exact: c.Bool("exact"), Replay: c.Bool("replay")}
+			for _, name := range []string{"allow-kvm", "exact", "kernel", "repo"} {
+				if o.Replay && c.IsSet(name) {
+					return usagef("--replay and --%s exclude each other: a recording is of its kernel, on TCG", name)
+				}
+			}
 			switch file, repo := c.String("kernel"), c.String("repo"); {
 			case file != "" && repo != "":
 				return usagef("--kernel and --repo exclude each other")
@@ -89,13 +101,17 @@ func runReproduce(c *cli.Context, from lab.BundleSource, o lab.ReproduceOptions)
 	if err != nil {
 		return err
 	}
-	switch r.Outcome {
+	return result(outcomeCode(r.Outcome))
+}
+
+func outcomeCode(outcome string) int {
+	switch outcome {
 	case lab.Same, lab.Fixed:
-		return nil
+		return ExitGood
 	case lab.Different, lab.NotFixed:
-		return result(ExitBad)
+		return ExitBad
 	}
-	return result(ExitSkip)
+	return ExitSkip
 }
 
 func printReproduction(w io.Writer, r lab.Reproduction) error {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,18 +26,27 @@ what it saw.
 Without COMMAND the image's own entrypoint and command run. One line on stdout
 says the verdict; the exit code suits git bisect run.
 
+With --record QEMU keeps a log of the run. With --replay and the same flags the very
+same execution is played back by it, instruction for instruction, and what the guest
+writes is compared with what it wrote, byte for byte: identical (0), different (1), or
+QEMU, another version perhaps, cannot play it back (125).
+
 EXAMPLES
    lab run --kernel bzImage --image docker://127.0.0.1:5000/app:1 -- sh -c 'su -c true'
    lab run --kernel linux-image-6.1.0-40-cloud-amd64_6.1.153-1_amd64.deb --image rootfs:app.tar -- /test
    lab run --repo ~/linux --commit v6.1.150 --config container --image oci:./layout:app -- /test
    lab run --kernel bzImage --image app:1 --base rootfs:base.tar --runtime crun -- /test
    lab run --repo ~/linux --patch printk.patch --image rootfs:app.tar -- /test
+   lab run --kernel bzImage --image rootfs:app.tar --record seen -- /test
+   lab run --kernel bzImage --image rootfs:app.tar --replay seen -- /test
    git bisect run lab run --repo . --config container --image oci:./layout:app -- /test`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "boot `FILE`: a bzImage, a vmlinux, a distribution's .deb or .rpm, a folder with the content of one, or an image that has a kernel (docker://, oci:…)", Category: catKernel},
 			moduleFlag(catKernel),
 			&cli.StringFlag{Name: "commit", Usage: "build revision `REV` of --repo", Value: "HEAD", Category: catKernel},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "keep all that the trial saw in `DIR`", Category: catOutput},
+			&cli.StringFlag{Name: "record", Usage: "as --out, and keep a recording of the run in `DIR` (with tcg, in about twice the time)", Category: catOutput},
+			&cli.StringFlag{Name: "replay", Usage: "play back the recording in `DIR`, which --record made, and compare", Category: catOutput},
 			jsonFlag(),
 		}, kernelFlags(), testFlags()),
 		Action: func(c *cli.Context) error {
@@ -63,14 +73,24 @@ EXAMPLES
 			if err := check(&s); err != nil {
 				return err
 			}
-			return runRun(c, s, c.String("out"))
+			if err := checkRecord(c, &s); err != nil {
+				return err
+			}
+			if dir := c.String("replay"); dir != "" {
+				return runReplay(c, s, dir)
+			}
+			return runRun(c, s)
 		},
 	}
 }
 
-func runRun(c *cli.Context, s lab.Spec, out string) error {
-	l := theLab(c)
-	t, v, err := l.Run(c.Context, s)
+func runRun(c *cli.Context, s lab.Spec) error {
+	l, out := theLab(c), c.String("out")
+	try := l.Run
+	if dir := c.String("record"); dir != "" {
+		try = func(ctx context.Context, s lab.Spec) (lab.Trial, lab.Verdict, error) { return l.Record(ctx, s, dir) }
+	}
+	t, v, err := try(c.Context, s)
 	if err != nil {
 		return err
 	}
@@ -92,6 +112,43 @@ func runRun(c *cli.Context, s lab.Spec, out string) error {
 		return err
 	}
 	return result(markCode(v.Mark))
+}
+
+// checkRecord sees to it that the machine can be recorded, where it is to be.
+func checkRecord(c *cli.Context, s *lab.Spec) error {
+	record, replay := c.String("record"), c.String("replay")
+	switch {
+	case record == "" && replay == "":
+		return nil
+	case record != "" && replay != "":
+		return usagef("--record and --replay exclude each other")
+	case replay != "" && c.IsSet("out"):
+		return usagef("--out does not go with --replay: what the run saw is in %s", replay)
+	}
+	if err := s.Recordable(); err != nil {
+		return usagef("%v", err)
+	}
+	return nil
+}
+
+// runReplay plays back a recording.
+func runReplay(c *cli.Context, s lab.Spec, dir string) error {
+	p, err := theLab(c).PlayBack(c.Context, s, dir)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = printJSON(c.App.Writer, p)
+	} else {
+		for _, d := range p.Differences {
+			fmt.Fprintf(c.App.Writer, "%s\n", d)
+		}
+		_, err = fmt.Fprintln(c.App.Writer, p)
+	}
+	if err != nil {
+		return err
+	}
+	return result(outcomeCode(p.Outcome))
 }
 
 // runResult is the JSON of lab run.
