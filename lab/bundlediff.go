@@ -295,8 +295,9 @@ func decodeAny(data []byte) (v any, err error) {
 }
 
 // measuredField has the names of fields that are measurements: how long something
-// took, and whether a kernel was in the cache already, or prepared in time.
-var measuredField = regexp.MustCompile(`(_ns|^duration|^cached|^prepared)$`)
+// took, whether a kernel was in the cache already, or prepared in time, and QEMU's log of
+// a run, which has all the moments at which something came.
+var measuredField = regexp.MustCompile(`(_ns|^duration|^cached|^prepared|^recording)$`)
 
 // json compares two decoded values, fields by name and elements by what they are
 // called, or by number.
@@ -304,7 +305,7 @@ func (d *bundleDiffer) json(member, field string, a, b any) {
 	name := field[strings.LastIndexByte(field, '.')+1:]
 	f := BundleChange{
 		Member: member, Field: field,
-		Measured: measuredField.MatchString(name) || member == "manifest.json" && strings.HasPrefix(field, "host."),
+		Measured: measuredField.MatchString(name) || strings.Contains(field, ".recording.") || member == "manifest.json" && strings.HasPrefix(field, "host."),
 	}
 	join := func(key string) string { return strings.TrimPrefix(field+"."+key, ".") }
 	switch was := a.(type) {

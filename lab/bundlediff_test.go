@@ -30,6 +30,20 @@ func FuzzDocuments(f *testing.F) {
 	})
 }
 
+// A recording is a measurement, wherever its digest is told.
+func TestRecordingsAreMeasured(t *testing.T) {
+	for a, b := range map[string]string{
+		`{"recording": "sha256:1"}`: `{"recording": "sha256:2"}`,
+		`{"runs": [{"dir": "runs/bad-recorded", "recording": {"digest": "1"}}]}`: `{"runs": [{"dir": "runs/bad-recorded", "recording": {"digest": "2"}}]}`,
+	} {
+		d := bundleDiffer{}
+		d.documents("manifest.json", "", []byte(a), []byte(b))
+		if len(d.found) != 1 || !d.found[0].Measured {
+			t.Errorf("%s: %+v", a, d.found)
+		}
+	}
+}
+
 // A symbol's address is no address of the guest's.
 func TestOnlyGuestsTextsHaveTimes(t *testing.T) {
 	a, b := []byte(`{"x": "at 0xffffffff81000000"}`), []byte(`{"x": "at 0xffffffff82000000"}`)
