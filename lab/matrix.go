@@ -90,7 +90,7 @@ const ownRuntime = "lab"
 type matrix struct {
 	*Lab
 	report.Matrix
-	cells   []*cell
+	cells   []*cell      // of report.Matrix's, of which several may be one
 	tree    *kernel.Tree // of the commits; nil where there are none
 	kernels []*constant
 	journal *journal
@@ -229,10 +229,18 @@ func (m *matrix) put(spec Spec, axes [][]place, at []int) error {
 	}
 	var err error
 	c.known.Title = strings.Join(titles, " · ")
-	c.known.Hash, err = c.key()
+	if c.known.Hash, err = c.key(); err != nil {
+		return err
+	}
+	for _, o := range m.cells {
+		if o.known.Hash == c.known.Hash {
+			c = o // two tags of one image, say: one test is enough
+			break
+		}
+	}
 	m.cells = append(m.cells, c)
 	m.Cells = append(m.Cells, report.MatrixCell{At: at})
-	return err
+	return nil
 }
 
 // key is a digest of everything that could change a cell's verdict.
@@ -274,7 +282,7 @@ func (m *matrix) layKernels(ctx context.Context, o MatrixOptions) (places []plac
 	if err != nil {
 		return nil, err
 	}
-	releases := map[string]int{}
+	named := map[string]int{} // how many kernels have a name
 	var packages []Package
 	for i, ref := range found {
 		m.Progress.Show("reading kernel %d of %d: %s", i+1, len(found), filepath.Base(ref))
@@ -283,13 +291,18 @@ func (m *matrix) layKernels(ctx context.Context, o MatrixOptions) (places []plac
 		if err != nil {
 			return nil, err
 		}
-		releases[p.Release]++
+		named[p.Release]++
+		named[p.String()]++
 		packages = append(packages, p)
 	}
-	for _, p := range packages {
+	paths := lastParts(found)
+	for i, p := range packages {
 		title := p.Release
-		if releases[title] > 1 {
+		if named[title] > 1 {
 			title = p.String()
+		}
+		if named[title] > 1 {
+			title = paths[i]
 		}
 		s := o.Spec
 		s.Kernel = KernelSpec{File: p.Reference, Modules: o.Spec.Kernel.Modules}
@@ -316,7 +329,13 @@ func (m *matrix) layKernels(ctx context.Context, o MatrixOptions) (places []plac
 		if strings.HasPrefix(c.Hash, rev) {
 			title = short(c.Hash)
 		}
-		add(&constant{source: source{Lab: m.Lab, tree: tree, commit: c, options: options}}, title, rev)
+		built := options
+		if built.Toolchain.Tools == nil { // what suits the commit's age, whatever is installed by the next time
+			if built.Toolchain, err = tree.ChooseToolchain(ctx, options.Notice, c.Hash); err != nil {
+				return nil, err
+			}
+		}
+		add(&constant{source: source{Lab: m.Lab, tree: tree, commit: c, options: built}}, title, rev)
 	}
 	return places, nil
 }
@@ -455,19 +474,22 @@ type landing struct {
 // test has all cells run as often as they should: each once, and then all again. It
 // returns when no run is under way, however it ends.
 func (m *matrix) test(ctx context.Context, runs, jobs int, try func(context.Context, *cell) (Trial, error)) error {
-	var todo []*cell
+	var cells, todo []*cell
 	known := map[*cell]int{}
 	for _, c := range m.cells {
-		known[c] = len(m.runs(c))
+		if _, same := known[c]; !same {
+			known[c] = len(m.runs(c))
+			cells = append(cells, c)
+		}
 	}
 	for run := range runs {
-		for _, c := range m.cells {
+		for _, c := range cells {
 			if known[c] <= run {
 				todo = append(todo, c)
 			}
 		}
 	}
-	all := runs * len(m.cells)
+	all := runs * len(cells)
 	before := ""
 	if done := all - len(todo); done > 0 {
 		before = fmt.Sprintf("; %d of %d done before", done, all)

@@ -125,6 +125,14 @@ func TestMatrixGoesOn(t *testing.T) {
 		t.Errorf("%+v", bad)
 	}
 
+	// Two names of the same are tested once.
+	twice := o
+	twice.Images = append(slices.Clone(o.Images), o.Images[1]+"/../new")
+	tried = nil
+	if m = next(twice, 1, try); len(tried) != 0 || len(m.Cells) != 12 || m.Cells[4].Good != 1 {
+		t.Errorf("%q, %d cells, %+v", tried, len(m.Cells), m.Cells[4])
+	}
+
 	// More values and more runs need no more than what is new.
 	o.Around["cmdline"] = append(o.Around["cmdline"], "debug")
 	tried = nil
