@@ -97,7 +97,7 @@ type container struct {
 	engine    string // its version, where it is not the agent that runs it
 	pid       int
 	exited    chan unix.WaitStatus
-	failed    error       // what has kept an engine from running the command; before exited
+	failed    chan error  // after exited: what kept an engine from running the command; nil with the agent
 	reaped    atomic.Bool // pid is nobody's any longer
 	output    sync.WaitGroup
 	mu        sync.Mutex
@@ -165,7 +165,6 @@ func (c *container) run() (wire.Done, error) {
 	var status unix.WaitStatus
 	select {
 	case status = <-c.exited:
-		err = c.failed
 	case <-timeout:
 		done.TimedOut = true
 		c.kill()
@@ -176,6 +175,9 @@ func (c *container) run() (wire.Done, error) {
 		}
 	}
 	done.Duration = time.Since(start)
+	if c.failed != nil && !done.TimedOut {
+		err = <-c.failed
+	}
 	if err == nil {
 		done.Exit, done.Signal = exitStatus(status)
 	}
@@ -379,7 +381,7 @@ func (c *container) send(t wire.Type, p []byte, room int64) int64 {
 
 // kill ends every process of the container.
 func (c *container) kill() {
-	if !c.reaped.Load() {
+	if c.pid > 0 && !c.reaped.Load() {
 		_ = unix.Kill(c.pid, unix.SIGKILL)
 	}
 	if !c.group.kill() {

@@ -72,7 +72,7 @@ func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
 	if log := e.log(); log != "" {
 		c.agent.note("%s says: %s", c.spec.Runtime, log)
 	}
-	c.exited = make(chan unix.WaitStatus, 1)
+	c.exited, c.failed = make(chan unix.WaitStatus, 1), make(chan error, 1)
 	go e.reap()
 	return p, nil
 }
@@ -90,10 +90,12 @@ func (e *engine) reap() {
 		ok = child == e.pid
 	}
 	e.reaped.Store(true)
-	if e.started != nil && status.Exited() && status.ExitStatus() != 0 {
-		e.failed = e.started()
-	}
 	e.exited <- status
+	var failed error
+	if e.started != nil && status.Exited() && status.ExitStatus() != 0 {
+		failed = e.started()
+	}
+	e.failed <- failed
 	e.container.reap()
 }
 
