@@ -77,11 +77,11 @@ type piece struct {
 }
 
 // pieceNames are the names of parseContainer's words, in the order in which they are told.
-var pieceNames = []string{"seccomp", "userns", "cgroup", "devices", "unmasked", "writable"}
+var pieceNames = []string{"seccomp", "userns", "cgroup", "devices", "unmasked", "writable", "selinux-fs"}
 
 // parseContainer reads a container's setting, words between commas, by their names:
 // seccomp=default, seccomp=unconfined or seccomp=FILE, userns, cgroup=1, cgroup=2 or
-// cgroup=none, devices, unmasked, writable: lab run has flags of the same names.
+// cgroup=none, devices, unmasked, writable, selinux-fs=rw (or ro, none): lab run has flags of the same names.
 func parseContainer(text string) (map[string]piece, error) {
 	pieces := map[string]piece{}
 	for _, word := range splitWords(text) {
@@ -102,6 +102,11 @@ func parseContainer(text string) (map[string]piece, error) {
 				return nil, err
 			}
 			p.set = func(t *probe.Spec) { t.Cgroup = value }
+		case "selinux-fs":
+			if err := (probe.Spec{SELinuxFS: value}).Validate(); err != nil {
+				return nil, err
+			}
+			p.set = func(t *probe.Spec) { t.SELinuxFS = value }
 		case "userns":
 			p.set = func(t *probe.Spec) { t.UserNS = true }
 		case "devices":
@@ -113,7 +118,7 @@ func parseContainer(text string) (map[string]piece, error) {
 		default:
 			return nil, fmt.Errorf("%q is unknown: want %s or %s", word, strings.Join(pieceNames, ", "), privileged)
 		}
-		if takes := name == "seccomp" || name == "cgroup"; takes != (hasValue && value != "") {
+		if takes := name == "seccomp" || name == "cgroup" || name == "selinux-fs"; takes != (hasValue && value != "") {
 			return nil, fmt.Errorf("%q: %s", word, map[bool]string{true: "want " + name + "=VALUE", false: name + " has no value"}[takes])
 		}
 		pieces[name] = p
@@ -180,5 +185,25 @@ func SetSeccomp(s *probe.Spec, profile string) error {
 		return fmt.Errorf("%s: %w", profile, err)
 	}
 	s.Seccomp, s.SeccompProfile = filepath.Base(profile), string(data)
+	return nil
+}
+
+// SetSELinuxPolicy gives a test the policy of a file. Empty leaves it as it is.
+func SetSELinuxPolicy(s *probe.Spec, file string) error {
+	if file == "" {
+		return nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("read SELinux policy: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, probe.MaxPolicy+1))
+	if err != nil {
+		return fmt.Errorf("read SELinux policy: %w", err)
+	}
+	if s.SELinuxPolicy, err = probe.PackPolicy(data); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
 	return nil
 }

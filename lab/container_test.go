@@ -23,6 +23,7 @@ func TestContainerDifferences(t *testing.T) {
 		{SettingEnds{}, SettingEnds{"", "userns"}, "+userns"},
 		{SettingEnds{}, SettingEnds{"cgroup=2, userns", "cgroup=1"}, "-userns cgroup=2->cgroup=1"},
 		{SettingEnds{}, SettingEnds{"seccomp=default", "seccomp=" + profile}, "seccomp=default->seccomp=" + profile},
+		{SettingEnds{}, SettingEnds{"selinux-fs=ro", "selinux-fs=rw,userns"}, "+userns selinux-fs=ro->selinux-fs=rw"},
 		{SettingEnds{"ALL,-SYS_ADMIN", ""}, SettingEnds{"", "privileged"}, "+SYS_ADMIN +seccomp=unconfined +devices +unmasked +writable"},
 		{SettingEnds{"ALL,-SYS_ADMIN", "privileged"}, SettingEnds{"", ""}, "+SYS_ADMIN +seccomp=unconfined +devices +unmasked +writable"},
 		{SettingEnds{"", "ALL,-KILL"}, SettingEnds{"privileged,seccomp=default,cgroup=1", "seccomp=default,writable"}, "-KILL -cgroup=1 -devices -unmasked"},
@@ -34,7 +35,7 @@ func TestContainerDifferences(t *testing.T) {
 	}
 	for _, c := range []struct{ container, want string }{
 		{"wings", `"wings" is unknown: want seccomp, userns`}, {"userns,userns", "userns is said twice"}, {"cgroup", "want cgroup=VALUE"},
-		{"seccomp=", "want seccomp=VALUE"}, {"userns=1", "userns has no value"}, {"cgroup=3", `version "3"`}, {"seccomp=nowhere", "and no file"},
+		{"seccomp=", "want seccomp=VALUE"}, {"userns=1", "userns has no value"}, {"cgroup=3", `version "3"`}, {"selinux-fs=x", `selinuxfs "x"`}, {"seccomp=nowhere", "and no file"},
 		{"privileged", "has all capabilities: KILL says otherwise"},
 	} {
 		if _, err := (Settings{Caps: &SettingEnds{"", "KILL"}, Container: &SettingEnds{"", c.container}}).knobs(); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -223,6 +223,9 @@ func (c *collector) started(f wire.Frame) error {
 	}
 	k.Seccomp, k.Filter, k.Cgroup = clip(k.Seccomp, maxSeccompName), clip(k.Filter, 128), clip(k.Cgroup, 16)
 	k.Engine = clip(k.Engine, 256)
+	if s := k.SELinux; s != nil {
+		s.Mode, s.Policy, s.Label = clip(s.Mode, 16), clip(s.Policy, 128), clip(s.Label, 4<<10)
+	}
 	c.result.Container = &k
 	return nil
 }

@@ -112,6 +112,14 @@ type Spec struct {
 	// Privileged gives every capability, Devices, Unmasked and Writable, and no
 	// filter of system calls unless Seccomp names one.
 	Privileged bool `json:"privileged,omitempty"`
+	// SELinuxFS shows the kernel's selinuxfs in the container, where SELinux is on:
+	// "rw", or "ro", which is how libselinux is told that SELinux is none of its
+	// business. Empty or "none" shows none, as Docker does. Whether it is on, and
+	// enforcing, the kernel's command line says.
+	SELinuxFS string `json:"selinux_fs,omitempty"`
+	// SELinuxPolicy is loaded before the disk is mounted, where SELinux is on: a binary
+	// policy, as [PackPolicy] packs it.
+	SELinuxPolicy []byte `json:"selinux_policy,omitempty"`
 	// Timeout is when the container is killed, counted from the command's
 	// exec. 0 is DefaultTimeout. A host that waits for the result should give
 	// the guest Grace longer.
@@ -253,6 +261,12 @@ func (s Spec) Validate() error {
 	case "", "1", "2", "none":
 	default:
 		bad("control groups of version %q: want 1, 2 or none", s.Cgroup)
+	}
+	if s.SELinuxFS != "" && !slices.Contains(SELinuxFS, s.SELinuxFS) {
+		bad("selinuxfs %q: want %s", s.SELinuxFS, strings.Join(SELinuxFS, ", "))
+	}
+	if _, err := UnpackPolicy(s.SELinuxPolicy); err != nil {
+		bad("%w", err)
 	}
 	if s.Timeout < 0 {
 		bad("timeout %s is negative", s.Timeout)

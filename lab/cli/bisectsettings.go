@@ -40,7 +40,7 @@ func settingFlags() []cli.Flag {
 		&cli.StringFlag{Name: "cmdline-bad", Usage: "with the boot options `ARGS` it is: find which of the differences it takes", DefaultText: "none", Category: catMachine},
 		&cli.StringFlag{Name: "caps-good", Usage: "with the capabilities `LIST` the symptom is not there: names between commas, in front of them ALL, none or docker to begin with, then -NAME drops one; or privileged", DefaultText: "docker", Category: catTest},
 		&cli.StringFlag{Name: "caps-bad", Usage: "with the capabilities `LIST` it is", DefaultText: "docker", Category: catTest},
-		&cli.StringFlag{Name: "container-good", Usage: "in a container with `WORDS` the symptom is not there: between commas seccomp=PROFILE, userns, cgroup=VERSION, devices, unmasked, writable, as lab run's flags, or privileged", Category: catTest},
+		&cli.StringFlag{Name: "container-good", Usage: "in a container with `WORDS` the symptom is not there: between commas seccomp=PROFILE, userns, cgroup=VERSION, devices, unmasked, writable, selinux-fs=MODE, as lab run's flags, or privileged", Category: catTest},
 		&cli.StringFlag{Name: "container-bad", Usage: "in a container with `WORDS` it is", Category: catTest},
 	}
 }

@@ -27,7 +27,8 @@
 // and the test runs without it.
 //
 // AppArmor profiles and SELinux labels of a runtime config are not applied, and
-// of seccomp filters the one that the test's spec names.
+// of seccomp filters the one that the test's spec names. Where the kernel's SELinux
+// is on, the test's policy is loaded, and the container has the agent's label.
 package agent
 
 import (
@@ -134,6 +135,9 @@ func (a *agent) run() (wire.Done, error) {
 	limit := diskLimit
 	if a.alone {
 		limit = anyDiskLimit
+	}
+	if err := a.startSELinux(spec); err != nil {
+		return failed, err
 	}
 	device, err := mountDisk(limit)
 	if err != nil {

@@ -120,7 +120,7 @@ func (c *container) describe() {
 
 // given is what the container has, for the result.
 func (c *container) given() wire.Container {
-	g := wire.Container{Seccomp: c.plan.SeccompName, UserNS: c.plan.UserNS, Cgroup: c.group.version(), Engine: c.engine}
+	g := wire.Container{Seccomp: c.plan.SeccompName, UserNS: c.plan.UserNS, Cgroup: c.group.version(), Engine: c.engine, SELinux: selinuxState(c.pid, c.spec)}
 	for _, k := range c.plan.Caps.list() {
 		g.Capabilities = append(g.Capabilities, strings.ToUpper(k.String()))
 	}

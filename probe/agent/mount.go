@@ -57,7 +57,7 @@ func mountDisk(limit time.Duration) (device string, err error) {
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return "", fmt.Errorf("mount the disk: %w", err)
 	}
-	if err := unix.Mount(device, target, "ext4", unix.MS_NOATIME, ""); err != nil {
+	if err := unix.Mount(device, target, "ext4", unix.MS_NOATIME, selinuxMountData()); err != nil {
 		return "", fmt.Errorf("mount %s as ext4: %w", device, err)
 	}
 	for _, dir := range []string{"/dev", "/proc", "/sys"} {

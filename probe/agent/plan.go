@@ -143,6 +143,7 @@ func makePlan(name string, config specs.Spec, spec probe.Spec, last capability.C
 		linux.ReadonlyPaths = nil
 		config.Mounts = writableMounts(config.Mounts)
 	}
+	config.Mounts = selinuxMounts(config.Mounts, spec.SELinuxFS)
 	note, err := p.filter(spec, hasSeccomp())
 	if err != nil {
 		return plan{}, nil, err

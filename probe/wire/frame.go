@@ -111,6 +111,16 @@ type Container struct {
 	// Engine is what ran it, by its own words: "crun version 1.8.1"; empty for the
 	// agent.
 	Engine string `json:"engine,omitempty"`
+	// SELinux is what it was under, nil where that is off.
+	SELinux *SELinux `json:"selinux,omitempty"`
+}
+
+// SELinux is its state when the container's command began.
+type SELinux struct {
+	Mode          string `json:"mode"`                     // enforcing or permissive
+	PolicyVersion int    `json:"policy_version,omitempty"` // of the policy's format; 0 where there is no policy
+	Policy        string `json:"policy,omitempty"`         // its digest
+	Label         string `json:"label"`                    // the command's: kernel where there is no policy
 }
 
 // Done is the payload of the last frame.
