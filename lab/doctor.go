@@ -75,6 +75,7 @@ var needs = []need{
 	{"mcopy", nil, ForTests, same("mtools")},
 	{"OVMF", []string{"/usr/share/OVMF/OVMF_CODE*.fd"}, ForTests, map[string]string{"apt-get": "ovmf"}},
 	{"cpio", nil, ForTests, same("cpio")},
+	{"secilc", nil, ForTests, same("secilc")},
 	{"dash", nil, ForTests, same("dash")},
 	{"gzip", nil, ForTests, same("gzip")},
 	{"rpmbuild", nil, ForTests, map[string]string{"apt-get": "rpm", "dnf": "rpm-build", "pacman": "rpm-tools", "zypper": "rpm-build"}},

@@ -96,6 +96,11 @@ func TestRun(t *testing.T) {
 	fs := busyboxRoot(t)
 	audit := serve(t, probeImage(t))
 	base := debiantest.Programs(t, "crun", "runc")
+	bullseye := debiantest.Bullseye(t)
+	cil, err := filepath.Abs("../docs/allow.cil")
+	if err != nil {
+		t.Fatal(err)
+	}
 	home := t.TempDir() // one cache for all scripts, as a user has it
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/e2e",
@@ -103,6 +108,8 @@ func TestRun(t *testing.T) {
 			e.Setenv("KERNEL", kernel)
 			e.Setenv("FS", fs)
 			e.Setenv("AUDIT", audit)
+			e.Setenv("BULLSEYE", bullseye)
+			e.Setenv("CIL", cil)
 			e.Setenv("BASE", base)
 			return setupScript(e, home)
 		},

@@ -72,19 +72,34 @@ func Programs(t testing.TB, packages ...string) string {
 	return mmdebstrap(t, "--variant=extract", "--include="+strings.Join(packages, ","))
 }
 
+// Bullseye is the path of a tar with useradd of Debian 11, the users that it wants, and
+// SELinux said to be on.
+func Bullseye(t testing.TB) string {
+	t.Helper()
+	return makeRoot(t, "bullseye", "--variant=extract", "--include=passwd", `--extract-hook=cd "$1"/etc && mkdir -p selinux &&
+		echo root:x:0:0:root:/root:/bin/sh >passwd && echo root:x:0: >group &&
+		printf 'SELINUX=enforcing\nSELINUXTYPE=default\n' >selinux/config`)
+}
+
+// mmdebstrap makes a root file system of the distribution's own release.
 func mmdebstrap(t testing.TB, args ...string) string {
+	t.Helper()
+	suite, err := exec.Command("sh", "-c", `. /etc/os-release && echo "$VERSION_CODENAME"`).Output()
+	if err != nil {
+		t.Fatalf("find the distribution's release: %v", err)
+	}
+	return makeRoot(t, strings.TrimSpace(string(suite)), args...)
+}
+
+func makeRoot(t testing.TB, release string, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("mmdebstrap"); err != nil {
 		t.Fatal("mmdebstrap is not installed: run lab doctor --install")
 	}
 	tar := filepath.Join(t.TempDir(), "debian.tar")
-	suite, err := exec.Command("sh", "-c", `. /etc/os-release && echo "$VERSION_CODENAME"`).Output()
-	if err != nil {
-		t.Fatalf("find the distribution's release: %v", err)
-	}
 	// A mirror that lags behind is good enough for a test.
 	args = append([]string{"--quiet", `--aptopt=Acquire::Check-Valid-Until "false"`}, args...)
-	cmd := exec.Command("mmdebstrap", append(args, strings.TrimSpace(string(suite)), tar)...)
+	cmd := exec.Command("mmdebstrap", append(args, release, tar)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("mmdebstrap: %v\n%s", err, out)
 	}
