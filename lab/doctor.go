@@ -18,13 +18,13 @@ import (
 
 // Purposes: what a tool is needed for, and so which commands lack it.
 const (
-	ForBoot  = "boot kernels (run, bisect, reproduce, demo)"
-	ForBuild = "build kernels (run --repo, bisect, demo)"
-	ForDemo  = "lab demo"
-	ForSu    = "lab demo su"
-	ForSpeed = "build kernels sooner, when they were built before (not needed)"
-	ForUEFI  = "make images that boot by themselves (image build --bootable)"
-	ForTests = "lab's own tests"
+	ForBoot    = "boot kernels (run, bisect, reproduce, demo)"
+	ForBuild   = "build kernels (run --repo, bisect, demo)"
+	ForDemo    = "lab demo"
+	ForStories = "lab demo su and useradd"
+	ForSpeed   = "build kernels sooner, when they were built before (not needed)"
+	ForUEFI    = "make images that boot by themselves (image build --bootable)"
+	ForTests   = "lab's own tests"
 )
 
 // A need is something that must be on the host: a program on PATH, or a file.
@@ -64,8 +64,9 @@ var needs = []need{
 
 	{"systemd-boot", loaderPaths, ForUEFI, map[string]string{"apt-get": "systemd-boot-efi", "dnf": "systemd-boot-unsigned", "pacman": "systemd", "zypper": "systemd-boot"}},
 
-	{"mmdebstrap", nil, ForSu, map[string]string{"apt-get": "mmdebstrap"}},
-	{"audit headers", []string{"/usr/include/libaudit.h"}, ForSu, map[string]string{"apt-get": "libaudit-dev"}},
+	{"mmdebstrap", nil, ForStories, map[string]string{"apt-get": "mmdebstrap"}},
+	{"audit headers", []string{"/usr/include/libaudit.h"}, ForStories, map[string]string{"apt-get": "libaudit-dev"}},
+	{"secilc", nil, ForStories, same("secilc")},
 
 	{"mke2fs", []string{"/sbin/mke2fs", "/usr/sbin/mke2fs"}, ForTests, same("e2fsprogs")},
 	{"sfdisk", []string{"/sbin/sfdisk", "/usr/sbin/sfdisk"}, ForTests, map[string]string{"apt-get": "fdisk"}},
@@ -75,7 +76,6 @@ var needs = []need{
 	{"mcopy", nil, ForTests, same("mtools")},
 	{"OVMF", []string{"/usr/share/OVMF/OVMF_CODE*.fd"}, ForTests, map[string]string{"apt-get": "ovmf"}},
 	{"cpio", nil, ForTests, same("cpio")},
-	{"secilc", nil, ForTests, same("secilc")},
 	{"dash", nil, ForTests, same("dash")},
 	{"gzip", nil, ForTests, same("gzip")},
 	{"rpmbuild", nil, ForTests, map[string]string{"apt-get": "rpm", "dnf": "rpm-build", "pacman": "rpm-tools", "zypper": "rpm-build"}},

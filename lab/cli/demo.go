@@ -29,7 +29,8 @@ asks the kernel; then it bisects, writes the bundle, and reproduces it.
 
 EXAMPLES
    lab demo --install
-   lab demo su --install             the same kernels, and the su of those days`,
+   lab demo su --install             the same kernels, and the su of those days
+   lab demo useradd --install        another story, in a minute and without a build`,
 		Flags:  demoFlags(),
 		Action: func(c *cli.Context) error { return runDemo(c, auditStory) },
 		Subcommands: []*cli.Command{{
@@ -46,7 +47,7 @@ EXAMPLE
    lab demo su --install`,
 			Flags:  demoFlags(),
 			Action: func(c *cli.Context) error { return runDemo(c, suStory) },
-		}},
+		}, demoUseraddCommand()},
 	}
 }
 
@@ -70,7 +71,7 @@ type story struct {
 
 var (
 	auditStory = story{name: "bisect", image: "A container image that shows it, pulled from a registry on this host", get: (*teller).serve}
-	suStory    = story{"bisect-su", []string{lab.ForSu}, "A container whose su has the libpam of 2014", (*teller).suRoot, demo.SuCommand}
+	suStory    = story{"bisect-su", []string{lab.ForStories}, "A container whose su has the libpam of 2014", (*teller).suRoot, demo.SuCommand}
 )
 
 // demoResult is the JSON of lab demo.
@@ -86,13 +87,13 @@ type demoResult struct {
 type teller struct {
 	l     *lab.Lab
 	start time.Time
-	n     int
+	n, of int // chapters
 }
 
 func (t *teller) chapter(format string, args ...any) {
 	t.n++
 	t.say("")
-	t.say(fmt.Sprintf("[%d/6, %s] ", t.n, time.Since(t.start).Round(time.Second)) + fmt.Sprintf(format, args...))
+	t.say(fmt.Sprintf("[%d/%d, %s] ", t.n, t.of, time.Since(t.start).Round(time.Second)) + fmt.Sprintf(format, args...))
 }
 
 func (t *teller) say(s string) { t.l.Progress.Say("%s", s) }
@@ -101,17 +102,10 @@ func runDemo(c *cli.Context, s story) error {
 	if c.Args().Present() {
 		return usagef("unexpected argument %q", c.Args().First())
 	}
-	t := &teller{l: theLab(c), start: time.Now()}
-	t.chapter("This machine: what lab needs, and whether KVM works")
-	h, err := examine(c, append([]string{lab.ForBoot, lab.ForBuild, lab.ForDemo}, s.needs...), c.Bool("install"), false)
-	if err != nil {
+	t := &teller{l: theLab(c), start: time.Now(), of: 6}
+	if err := t.machine(c, append([]string{lab.ForBoot, lab.ForBuild, lab.ForDemo}, s.needs...)); err != nil {
 		return err
 	}
-	if !h.Ready() {
-		return fmt.Errorf("missing: %s\n  run '%s --install', or: %s", strings.Join(h.Missing(), ", "), c.Command.HelpName, strings.Join(h.Install, " "))
-	}
-	t.say(fmt.Sprintf("QEMU %s; %s: %s", h.QEMU, h.Accel.Name, h.Accel.Reason))
-
 	t.chapter("A kernel tree with a regression in it")
 	repo, err := t.history(c.Context)
 	if err != nil {
@@ -183,6 +177,20 @@ func (r demoResult) tell(c *cli.Context) error {
 	case r.Reproduction.Outcome != lab.Same:
 		return result(ExitBad)
 	}
+	return nil
+}
+
+// machine is the first chapter of each story.
+func (t *teller) machine(c *cli.Context, purposes []string) error {
+	t.chapter("This machine: what lab needs, and whether KVM works")
+	h, err := examine(c, purposes, c.Bool("install"), false)
+	if err != nil {
+		return err
+	}
+	if !h.Ready() {
+		return fmt.Errorf("missing: %s\n  run '%s --install', or: %s", strings.Join(h.Missing(), ", "), c.Command.HelpName, strings.Join(h.Install, " "))
+	}
+	t.say(fmt.Sprintf("QEMU %s; %s: %s", h.QEMU, h.Accel.Name, h.Accel.Reason))
 	return nil
 }
 

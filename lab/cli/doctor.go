@@ -38,7 +38,7 @@ EXAMPLE
 			}
 			purposes := []string{lab.ForBoot, lab.ForBuild, lab.ForSpeed, lab.ForDemo, lab.ForUEFI}
 			if inOwnSource() {
-				purposes = append(purposes, lab.ForSu, lab.ForTests)
+				purposes = append(purposes, lab.ForStories, lab.ForTests)
 			}
 			return runDoctor(c, purposes)
 		},

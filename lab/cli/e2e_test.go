@@ -97,7 +97,7 @@ func TestRun(t *testing.T) {
 	audit := serve(t, probeImage(t))
 	base := debiantest.Programs(t, "crun", "runc")
 	bullseye := debiantest.Bullseye(t)
-	cil, err := filepath.Abs("../docs/allow.cil")
+	cil, err := filepath.Abs("../demo/allow.cil")
 	if err != nil {
 		t.Fatal(err)
 	}
