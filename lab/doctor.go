@@ -72,6 +72,8 @@ var needs = []need{
 	{"sfdisk", []string{"/sbin/sfdisk", "/usr/sbin/sfdisk"}, ForTests, map[string]string{"apt-get": "fdisk"}},
 	{"sgdisk", []string{"/sbin/sgdisk", "/usr/sbin/sgdisk"}, ForTests, map[string]string{"apt-get": "gdisk"}},
 	{"busybox", []string{"/bin/busybox", "/usr/bin/busybox"}, ForTests, map[string]string{"apt-get": "busybox-static"}},
+	{"strace", nil, ForTests, same("strace")},
+	{"python3", nil, ForTests, map[string]string{"apt-get": "python3", "dnf": "python3", "pacman": "python", "zypper": "python3"}},
 	{"fsck.vfat", []string{"/sbin/fsck.vfat", "/usr/sbin/fsck.vfat"}, ForTests, same("dosfstools")},
 	{"mcopy", nil, ForTests, same("mtools")},
 	{"OVMF", []string{"/usr/share/OVMF/OVMF_CODE*.fd"}, ForTests, map[string]string{"apt-get": "ovmf"}},

@@ -31,7 +31,10 @@ type Result struct {
 	// Syslog is what was sent to the container's /dev/log, one message a
 	// line, as sent ("<38>Jan  2 15:04:05 su: …").
 	Syslog []byte `json:"syslog"`
-	// Truncated: there was more output than is kept here.
+	// Trace is every system call of the container, where Spec.Trace asked for
+	// them: lines that [lab/probe/trace.Parse] reads.
+	Trace []byte `json:"trace,omitempty"`
+	// Truncated: there was more output, or trace, than is kept here.
 	Truncated bool `json:"truncated"`
 	// Started: the command was exec'd.
 	Started bool `json:"started"`

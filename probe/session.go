@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"lab/probe/trace"
 	"lab/probe/wire"
 )
 
@@ -202,6 +203,8 @@ func (c *collector) add(f wire.Frame) error {
 		r.Stderr = c.append(r.Stderr, f.Payload)
 	case wire.TypeSyslog:
 		r.Syslog = c.append(r.Syslog, append(f.Payload, '\n'))
+	case wire.TypeTrace:
+		r.Trace = c.appendTo(r.Trace, f.Payload, trace.MaxBytes)
 	case wire.TypeNote:
 		c.note(string(f.Payload))
 	case wire.TypeDone:
@@ -249,9 +252,11 @@ func (c *collector) done(f wire.Frame) error {
 	return nil
 }
 
-// append adds as much of p to b as the limit has room for.
-func (c *collector) append(b, p []byte) []byte {
-	if room := c.limit - int64(len(b)); int64(len(p)) > room {
+// append adds as much of p to b as the limit of output has room for.
+func (c *collector) append(b, p []byte) []byte { return c.appendTo(b, p, c.limit) }
+
+func (c *collector) appendTo(b, p []byte, limit int64) []byte {
+	if room := limit - int64(len(b)); int64(len(p)) > room {
 		p = p[:room]
 		c.result.Truncated = true
 	}

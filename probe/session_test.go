@@ -79,6 +79,7 @@ func TestRun(t *testing.T) {
 		g.say(wire.TypeStderr, "err")
 		g.say(wire.TypeStdout, "put")
 		g.say(wire.TypeSyslog, "<38>one")
+		g.say(wire.TypeTrace, "1 getpid() = 1\n")
 		g.say(wire.TypeSyslog, "<38>two")
 		g.say(wire.TypeDone, wire.Done{Exit: 3, Duration: time.Second, Truncated: true})
 		f, err := wire.NewReader(g).Read()
@@ -92,7 +93,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Result{
-		Exit: 3, Stdout: []byte("out put"), Stderr: []byte("err"), Syslog: []byte("<38>one\n<38>two\n"), Truncated: true, Started: true,
+		Exit: 3, Stdout: []byte("out put"), Stderr: []byte("err"), Syslog: []byte("<38>one\n<38>two\n"), Trace: []byte("1 getpid() = 1\n"), Truncated: true, Started: true,
 		Complete: true, Notes: []string{"the kernel lacks cgroup namespaces", "note"}, Release: "6.1", Duration: time.Second,
 		Container: &Container{Capabilities: []string{"KILL"}, Seccomp: strings.Repeat("x", 255) + "…", Cgroup: "2"},
 	}

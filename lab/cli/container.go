@@ -26,6 +26,7 @@ func containerFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "privileged", Usage: "all capabilities, --devices, --unmasked, --writable, and --seccomp unconfined unless it says something else", Category: catTest},
 		&cli.StringFlag{Name: "selinux-policy", Usage: "load the binary policy `FILE` where SELinux is on (--cmdline 'security=selinux enforcing=1')", DefaultText: "none", Category: catTest},
 		&cli.StringFlag{Name: "selinux-fs", Usage: "show selinuxfs in the container where SELinux is on: `MODE` rw, ro or none", DefaultText: "none, as in Docker", Category: catTest},
+		&cli.BoolFlag{Name: "trace", Usage: "keep every system call of the container's processes, as strace -f has them (up to 8 MiB)", Category: catTest},
 		&cli.DurationFlag{Name: "timeout", Usage: "the test is bad when it takes longer than `TIME`", Value: 5 * time.Minute, Category: catTest},
 	}
 }
@@ -37,7 +38,7 @@ func containerTest(c *cli.Context, command []string) (probe.Spec, error) {
 		CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"),
 		UserNS: c.Bool("userns"), Cgroup: c.String("cgroup"),
 		Devices: c.Bool("devices"), Unmasked: c.Bool("unmasked"), Writable: c.Bool("writable"), Privileged: c.Bool("privileged"),
-		SELinuxFS: c.String("selinux-fs"), Timeout: c.Duration("timeout"),
+		SELinuxFS: c.String("selinux-fs"), Timeout: c.Duration("timeout"), Trace: c.Bool("trace"),
 	}
 	if err := lab.SetSeccomp(&s, c.String("seccomp")); err != nil {
 		return s, usagef("--seccomp: %v", err)

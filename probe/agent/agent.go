@@ -51,8 +51,8 @@ import (
 const stageArg = "lab-container"
 
 // Dispatch makes the guest's processes of this binary what they are, and never
-// returns in them: the agent as the guest's PID 1 (argv[0] "/init"), and the
-// stage that becomes the container's command. In any other process it returns
+// returns in them: the agent as the guest's PID 1 (argv[0] "/init"), the
+// stage that becomes the container's command, and the tracer of it. In any other process it returns
 // at once. main calls it before everything else.
 func Dispatch() {
 	switch {
@@ -60,6 +60,8 @@ func Dispatch() {
 		boot()
 	case os.Args[0] == stageArg:
 		stage()
+	case os.Args[0] == tracerArg:
+		tracer()
 	}
 }
 

@@ -102,6 +102,7 @@ type container struct {
 	output    sync.WaitGroup
 	mu        sync.Mutex
 	truncated bool
+	untraced  error // why the tracer did not get to the end
 }
 
 // describe tells the plan what the kernel and the control group are like.
@@ -192,6 +193,9 @@ func (c *container) run() (wire.Done, error) {
 	}
 	c.mu.Lock()
 	done.Truncated = c.truncated
+	if err == nil {
+		err = c.untraced
+	}
 	c.mu.Unlock()
 	return done, err
 }
@@ -199,6 +203,9 @@ func (c *container) run() (wire.Done, error) {
 // begin starts the container, and returns when it runs the command.
 func (c *container) begin(log *logSocket) (pipes, error) {
 	p, err := c.fork(log)
+	if err == nil {
+		err = c.trace()
+	}
 	if err != nil {
 		return p, err
 	}
@@ -263,7 +270,12 @@ func (c *container) fork(log *logSocket) (pipes, error) {
 			}
 		}
 	}
-	c.pid, err = syscall.ForkExec("/proc/self/exe", []string{stageArg}, &syscall.ProcAttr{Dir: "/", Files: files[:], Sys: sys})
+	c.pid, err = syscall.ForkExec("/proc/self/exe", []string{stageArg}, &syscall.ProcAttr{
+		Dir: "/", Files: files[:], Sys: sys,
+		// A SIGURG of Go's scheduler could outlive exec and be the command's, which
+		// does not notice it, but a trace does.
+		Env: []string{"GODEBUG=asyncpreemptoff=1"},
+	})
 	if err != nil {
 		return pipes{}, fmt.Errorf("start the container: %w", err)
 	}
@@ -330,10 +342,11 @@ func (c *container) prepare(p pipes) error {
 
 // pump sends what comes out of the pipe fd until it ends, and no more than
 // MaxOutput of it.
-func (c *container) pump(fd int, t wire.Type) {
+func (c *container) pump(fd int, t wire.Type) { c.pumpLimited(fd, t, c.spec.MaxOutput) }
+
+func (c *container) pumpLimited(fd int, t wire.Type, room int64) {
 	c.output.Go(func() {
 		defer c.agent.guard()
-		room := c.spec.MaxOutput
 		buf := make([]byte, 16<<10)
 		for {
 			n, err := unix.Read(fd, buf)
@@ -372,7 +385,7 @@ func (c *container) send(t wire.Type, p []byte, room int64) int64 {
 	if len(p) == 0 {
 		return room
 	}
-	if c.agent.echo && t != wire.TypeSyslog {
+	if c.agent.echo && t != wire.TypeSyslog && t != wire.TypeTrace {
 		c.agent.print(p)
 	}
 	_ = c.agent.out.Write(wire.Frame{Type: t, Payload: p})

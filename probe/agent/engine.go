@@ -202,6 +202,9 @@ func (e *engine) beginBundle() (pipes, error) {
 	if err != nil {
 		return p, err
 	}
+	if err := e.trace(); err != nil {
+		return p, err
+	}
 	_, err = e.ask("start", engineID)
 	return p, err
 }

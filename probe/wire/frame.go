@@ -13,7 +13,7 @@
 //	12     4    CRC-32C (Castagnoli) of bytes 4 to 11 and the payload
 //
 // The guest speaks: hello, then notes at any time, then started, any number of
-// stdout, stderr and syslog, and done, which is the last. The host answers done
+// stdout, stderr, syslog and trace, and done, which is the last. The host answers done
 // with one ack, so that the guest knows that everything arrived before it
 // powers off. A stream without done is the account of a guest that died.
 //
@@ -43,15 +43,16 @@ type Type uint8
 
 // The types of frames. All but Ack and Wake go from the guest to the host.
 const (
-	TypeHello   Type = 1 // JSON of a Hello: the agent runs, the boot is over
-	TypeStarted Type = 2 // JSON of a Container: its command has been exec'd
-	TypeStdout  Type = 3 // bytes the command wrote to its standard output
-	TypeStderr  Type = 4 // bytes the command wrote to its standard error
-	TypeSyslog  Type = 5 // one message sent to the container's /dev/log, as sent
-	TypeNote    Type = 6 // text: something about the guest that a reader of the result should know
-	TypeDone    Type = 7 // JSON of a Done: the test is over, nothing follows
-	TypeAck     Type = 8 // empty, host to guest: Done has arrived
-	TypeWake    Type = 9 // JSON of a Wake, host to guest: a held guest goes on
+	TypeHello   Type = 1  // JSON of a Hello: the agent runs, the boot is over
+	TypeStarted Type = 2  // JSON of a Container: its command has been exec'd
+	TypeStdout  Type = 3  // bytes the command wrote to its standard output
+	TypeStderr  Type = 4  // bytes the command wrote to its standard error
+	TypeSyslog  Type = 5  // one message sent to the container's /dev/log, as sent
+	TypeNote    Type = 6  // text: something about the guest that a reader of the result should know
+	TypeDone    Type = 7  // JSON of a Done: the test is over, nothing follows
+	TypeAck     Type = 8  // empty, host to guest: Done has arrived
+	TypeWake    Type = 9  // JSON of a Wake, host to guest: a held guest goes on
+	TypeTrace   Type = 10 // lines of the trace of system calls
 )
 
 // String is the type's name in errors.
@@ -75,11 +76,13 @@ func (t Type) String() string {
 		return "ack"
 	case TypeWake:
 		return "wake"
+	case TypeTrace:
+		return "trace"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
-func (t Type) valid() bool { return t >= TypeHello && t <= TypeWake }
+func (t Type) valid() bool { return t >= TypeHello && t <= TypeTrace }
 
 // A Frame is one message.
 type Frame struct {
