@@ -128,7 +128,7 @@ type Spec struct {
 	// time leaves the clock as the machine has it.
 	Epoch time.Time `json:"epoch,omitzero"`
 	// Trace keeps every system call of the container, as lab/probe/trace has
-	// them, up to its MaxBytes.
+	// them, up to its MaxBytes. Not with a Runtime.
 	Trace bool `json:"trace,omitempty"`
 	// MaxOutput is how many bytes of stdout, of stderr and of syslog are kept,
 	// the first ones of each. 0 is DefaultMaxOutput.
@@ -259,9 +259,6 @@ func (s Spec) Validate() error {
 	}
 	if s.Runtime != "" && !slices.Contains(Runtimes, s.Runtime) {
 		bad("runtime %q: want %s", s.Runtime, strings.Join(Runtimes, ", "))
-	}
-	if s.Trace && (s.Runtime == "podman" || s.Runtime == "docker") {
-		bad("a container of %s is not traced: its processes are nobody's but the engine's; want crun, runc or no runtime", s.Runtime)
 	}
 	switch s.Cgroup {
 	case "", "1", "2", "none":

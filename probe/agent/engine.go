@@ -37,6 +37,9 @@ const (
 // beginEngine has the base's engine make the container and start it.
 func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
 	e := engine{container: c, ended: map[int]unix.WaitStatus{}, options: bundleOptions}
+	if c.spec.Trace {
+		return p, fmt.Errorf("a container of %s is not traced: leave out the trace, or the runtime", c.spec.Runtime)
+	}
 	begin := e.beginBundle
 	switch c.spec.Runtime {
 	case "podman":
@@ -200,9 +203,6 @@ func (e *engine) beginBundle() (pipes, error) {
 	}
 	p, err := e.create()
 	if err != nil {
-		return p, err
-	}
-	if err := e.trace(); err != nil {
 		return p, err
 	}
 	_, err = e.ask("start", engineID)
