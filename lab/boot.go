@@ -65,11 +65,12 @@ func boot(ctx context.Context, m qemu.Machine, bootTimeout, testTimeout time.Dur
 	if err != nil {
 		return err
 	}
-	return watch(ctx, m, vm, log, start, bootTimeout, testTimeout, t)
+	return watch(ctx, m, vm, log, start, bootTimeout, testTimeout, nil, t)
 }
 
-// watch is boot from where the machine, begun at start, runs and log has its console.
-func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, start time.Time, bootTimeout, testTimeout time.Duration, t *Trial) error {
+// watch is boot from where the machine, begun at start, runs and log has its console;
+// talk is the other end of an interactive command.
+func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, start time.Time, bootTimeout, testTimeout time.Duration, talk *probe.Talk, t *Trial) error {
 	t.Args = argv(m)
 	t.Cmdline = m.Cmdline
 	t.Accel = m.Accel
@@ -98,7 +99,7 @@ func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, s
 	t.Boot = time.Since(start)
 	var resultErr error
 	if helloErr == nil {
-		session.Silent = m.Exact
+		session.Silent, session.Talk = m.Exact, talk
 		runCtx, cancel := context.WithTimeoutCause(ctx, testTimeout+probe.Grace, errNoResult)
 		t.Result, resultErr = session.Run(runCtx)
 		cancel()

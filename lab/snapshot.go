@@ -62,7 +62,7 @@ func (s *snapshots) run(ctx context.Context, l *Lab, spec Spec, g *guest, t *Tri
 	m.Console = log
 	vm, start, err := s.start(ctx, l, g.saved, m, log, spec.Machine.BootTimeout)
 	if err == nil {
-		err = watch(ctx, m, vm, log, start, spec.Machine.BootTimeout, spec.Test.Timeout, &restored)
+		err = watch(ctx, m, vm, log, start, spec.Machine.BootTimeout, spec.Test.Timeout, nil, &restored)
 	}
 	if err == nil && restored.End == EndBoot {
 		err = errors.New("a restored guest does not wake up: " + restored.Detail)

@@ -19,9 +19,12 @@ type Session struct {
 	// Silent has Run send the guest nothing, not even its ack: it comes when the host is
 	// ready, and the guest is to do the same each time.
 	Silent bool
+	// Talk connects an interactive command; nil where it is none.
+	Talk *Talk
 
 	port io.ReadWriteCloser
 	r    *wire.Reader
+	w    *wire.Writer
 }
 
 // Accept waits for the agent's hello on whichever port has it first: then the
@@ -81,7 +84,7 @@ func readHello(p io.ReadWriteCloser) (*Session, error) {
 	if f.Type != wire.TypeHello {
 		return nil, fmt.Errorf("the first frame is %s, want hello", f.Type)
 	}
-	s := &Session{port: p, r: r}
+	s := &Session{port: p, r: r, w: wire.NewWriter(p)}
 	return s, f.Decode(&s.Hello)
 }
 
@@ -125,6 +128,13 @@ func (s *Session) Run(ctx context.Context) (Result, error) {
 			if r.err != nil {
 				return c.result, fmt.Errorf("run the test: %w", r.err)
 			}
+			if s.Talk != nil {
+				if taken, err := s.Talk.take(s.w, r.frame); err != nil {
+					return c.result, fmt.Errorf("run the command: %w", err)
+				} else if taken {
+					continue
+				}
+			}
 			if err := c.add(r.frame); err != nil {
 				return c.result, fmt.Errorf("run the test: %w", err)
 			}
@@ -141,7 +151,7 @@ func (s *Session) Run(ctx context.Context) (Result, error) {
 // acknowledge tells the guest that it may power off. A guest that is gone
 // already, or does not read, is no harm: it waits for the ack a while only.
 func (s *Session) acknowledge() {
-	go func() { _ = wire.NewWriter(s.port).Write(wire.Frame{Type: wire.TypeAck}) }()
+	go func() { _ = s.w.Write(wire.Frame{Type: wire.TypeAck}) }()
 }
 
 // Wake has a held guest go on, with as much entropy as its kernel can use, at the

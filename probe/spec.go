@@ -20,6 +20,7 @@ import (
 	"github.com/moby/sys/capability"
 
 	"lab/probe/seccomp"
+	"lab/probe/wire"
 )
 
 // Where the agent finds its instructions in the initramfs.
@@ -120,6 +121,9 @@ type Spec struct {
 	// SELinuxPolicy is loaded before the disk is mounted, where SELinux is on: a binary
 	// policy, as [PackPolicy] packs it.
 	SELinuxPolicy []byte `json:"selinux_policy,omitempty"`
+	// Terminal has the host talk to the command: what it says is not kept, and not
+	// bounded by MaxOutput. Nil gives the command no input, and so does a Runtime.
+	Terminal *Terminal `json:"terminal,omitempty"`
 	// Timeout is when the container is killed, counted from the command's
 	// exec. 0 is DefaultTimeout. A host that waits for the result should give
 	// the guest Grace longer.
@@ -133,6 +137,14 @@ type Spec struct {
 	// MaxOutput is how many bytes of stdout, of stderr and of syslog are kept,
 	// the first ones of each. 0 is DefaultMaxOutput.
 	MaxOutput int64 `json:"max_output,omitempty"`
+}
+
+// A Terminal is how an interactive command is connected.
+type Terminal struct {
+	// TTY gives it a pseudo terminal of that size to begin with, for its three
+	// standard files. Otherwise they are pipes.
+	TTY bool `json:"tty"`
+	wire.Window
 }
 
 // plainSpec is a Spec without its methods.

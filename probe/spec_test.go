@@ -9,19 +9,22 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"lab/probe/wire"
 )
 
 // full has a value in every field.
 var full = Spec{
 	Container: "app", Command: []string{"sh", "-c", "true"}, Env: []string{"A=b"}, User: "nobody:nogroup", Cwd: "/tmp", Runtime: "crun",
 	CapAdd: []string{"NET_ADMIN"}, CapDrop: []string{"ALL"}, Seccomp: "mine.json", SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`, UserNS: true, Cgroup: "1",
-	Devices: true, Unmasked: true, Writable: true, Privileged: true, SELinuxFS: "rw", SELinuxPolicy: packedPolicy, Timeout: 90 * time.Second,
+	Devices: true, Unmasked: true, Writable: true, Privileged: true, SELinuxFS: "rw", SELinuxPolicy: packedPolicy,
+	Terminal: &Terminal{TTY: true, Window: wire.Window{Rows: 24, Cols: 80}}, Timeout: 90 * time.Second,
 	Epoch: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), Trace: true, MaxOutput: 1000,
 }
 
 var packedPolicy, _ = PackPolicy(aPolicy(100))
 
-var fullJSON = `{"container":"app","command":["sh","-c","true"],"env":["A=b"],"user":"nobody:nogroup","cwd":"/tmp","runtime":"crun","cap_add":["NET_ADMIN"],"cap_drop":["ALL"],"seccomp":"mine.json","seccomp_profile":"{\"defaultAction\":\"SCMP_ACT_ALLOW\"}","userns":true,"cgroup":"1","devices":true,"unmasked":true,"writable":true,"privileged":true,"selinux_fs":"rw","selinux_policy":"` + base64.StdEncoding.EncodeToString(packedPolicy) + `","epoch":"2020-01-02T03:04:05Z","trace":true,"max_output":1000,"timeout":"1m30s"}`
+var fullJSON = `{"container":"app","command":["sh","-c","true"],"env":["A=b"],"user":"nobody:nogroup","cwd":"/tmp","runtime":"crun","cap_add":["NET_ADMIN"],"cap_drop":["ALL"],"seccomp":"mine.json","seccomp_profile":"{\"defaultAction\":\"SCMP_ACT_ALLOW\"}","userns":true,"cgroup":"1","devices":true,"unmasked":true,"writable":true,"privileged":true,"selinux_fs":"rw","selinux_policy":"` + base64.StdEncoding.EncodeToString(packedPolicy) + `","terminal":{"tty":true,"rows":24,"cols":80},"epoch":"2020-01-02T03:04:05Z","trace":true,"max_output":1000,"timeout":"1m30s"}`
 
 func TestSpecJSON(t *testing.T) {
 	for i, v := 0, reflect.ValueOf(full); i < v.NumField(); i++ {

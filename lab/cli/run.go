@@ -40,37 +40,15 @@ EXAMPLES
    lab run --kernel bzImage --image rootfs:app.tar --record seen -- /test
    lab run --kernel bzImage --image rootfs:app.tar --replay seen -- /test
    git bisect run lab run --repo . --config container --image oci:./layout:app -- /test`,
-		Flags: slices.Concat([]cli.Flag{
-			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "boot `FILE`: a bzImage, a vmlinux, a distribution's .deb or .rpm, a folder with the content of one, or an image that has a kernel (docker://, oci:…)", Category: catKernel},
-			moduleFlag(catKernel),
-			&cli.StringFlag{Name: "commit", Usage: "build revision `REV` of --repo", Value: "HEAD", Category: catKernel},
+		Flags: slices.Concat(oneKernelFlags(), []cli.Flag{
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "keep all that the trial saw in `DIR`", Category: catOutput},
 			&cli.StringFlag{Name: "record", Usage: "as --out, and keep a recording of the run in `DIR` (with tcg, in about twice the time)", Category: catOutput},
 			&cli.StringFlag{Name: "replay", Usage: "play back the recording in `DIR`, which --record made, and compare", Category: catOutput},
 			jsonFlag(),
 		}, kernelFlags(), testFlags()),
 		Action: func(c *cli.Context) error {
-			s, err := spec(c)
+			s, err := runSpec(c)
 			if err != nil {
-				return err
-			}
-			s.Kernel.File, s.Kernel.Modules = c.String("kernel"), c.StringSlice("module")
-			switch {
-			case s.Kernel.File == "" && s.Kernel.Repo == "":
-				return usagef("no kernel: name one with --kernel FILE, or --repo DIR [--commit REV]")
-			case s.Kernel.File != "" && s.Kernel.Repo != "":
-				return usagef("--kernel and --repo exclude each other")
-			case s.Kernel.Repo == "" && (c.IsSet("commit") || c.IsSet("config") || c.IsSet("toolchain")):
-				return usagef("--commit, --config and --toolchain go with --repo: a kernel FILE is built already")
-			case s.Kernel.Repo == "" && (c.IsSet("pick") || c.IsSet("patch")):
-				return usagef("--pick and --patch go with --repo: a kernel FILE is built already")
-			case s.Kernel.Repo != "" && len(s.Kernel.Modules) > 0:
-				return usagef("--module goes with --kernel: name the option of %s in a file for --config", s.Kernel.Modules[0])
-			}
-			if s.Kernel.Repo != "" {
-				s.Kernel.Commit = c.String("commit")
-			}
-			if err := check(&s); err != nil {
 				return err
 			}
 			if err := checkRecord(c, &s); err != nil {
@@ -82,6 +60,40 @@ EXAMPLES
 			return runRun(c, s)
 		},
 	}
+}
+
+// oneKernelFlags name the kernel of a command that boots one.
+func oneKernelFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "boot `FILE`: a bzImage, a vmlinux, a distribution's .deb or .rpm, a folder with the content of one, or an image that has a kernel (docker://, oci:…)", Category: catKernel},
+		moduleFlag(catKernel),
+		&cli.StringFlag{Name: "commit", Usage: "build revision `REV` of --repo", Value: "HEAD", Category: catKernel},
+	}
+}
+
+// runSpec is the spec of a command that boots one kernel.
+func runSpec(c *cli.Context) (lab.Spec, error) {
+	s, err := spec(c)
+	if err != nil {
+		return s, err
+	}
+	s.Kernel.File, s.Kernel.Modules = c.String("kernel"), c.StringSlice("module")
+	switch {
+	case s.Kernel.File == "" && s.Kernel.Repo == "":
+		return s, usagef("no kernel: name one with --kernel FILE, or --repo DIR [--commit REV]")
+	case s.Kernel.File != "" && s.Kernel.Repo != "":
+		return s, usagef("--kernel and --repo exclude each other")
+	case s.Kernel.Repo == "" && (c.IsSet("commit") || c.IsSet("config") || c.IsSet("toolchain")):
+		return s, usagef("--commit, --config and --toolchain go with --repo: a kernel FILE is built already")
+	case s.Kernel.Repo == "" && (c.IsSet("pick") || c.IsSet("patch")):
+		return s, usagef("--pick and --patch go with --repo: a kernel FILE is built already")
+	case s.Kernel.Repo != "" && len(s.Kernel.Modules) > 0:
+		return s, usagef("--module goes with --kernel: name the option of %s in a file for --config", s.Kernel.Modules[0])
+	}
+	if s.Kernel.Repo != "" {
+		s.Kernel.Commit = c.String("commit")
+	}
+	return s, check(&s)
 }
 
 func runRun(c *cli.Context, s lab.Spec) error {

@@ -22,6 +22,24 @@ import (
 type channel struct {
 	fd   int
 	path string
+	// acked is closed when the host has said that it has everything, or says no more.
+	// It is nil until somebody listens.
+	acked chan struct{}
+}
+
+// listen reads what the host says until its ack, which is the last.
+func (c *channel) listen(take func(wire.Frame)) {
+	c.acked = make(chan struct{})
+	go func() {
+		defer close(c.acked)
+		for r := wire.NewReader(c); ; {
+			f, err := r.Read()
+			if err != nil || f.Type == wire.TypeAck {
+				return
+			}
+			take(f)
+		}
+	}()
 }
 
 func (c *channel) Write(p []byte) (int, error) { return writeAll(c.fd, p) }
@@ -44,18 +62,11 @@ func (c *channel) Read(p []byte) (int, error) {
 // awaitAck waits until the host has said that it has everything, limit at most.
 // Power-off would throw away what the machine still holds of the last frames.
 func (c *channel) awaitAck(limit time.Duration) {
-	acked := make(chan struct{})
-	go func() {
-		defer close(acked)
-		r := wire.NewReader(c)
-		for {
-			if f, err := r.Read(); err != nil || f.Type == wire.TypeAck {
-				return
-			}
-		}
-	}()
+	if c.acked == nil {
+		c.listen(func(wire.Frame) {})
+	}
 	select {
-	case <-acked:
+	case <-c.acked:
 	case <-time.After(limit):
 	}
 }
@@ -89,7 +100,7 @@ func openPort() (*channel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open port %s: %w", path, err)
 	}
-	return &channel{fd, path}, nil
+	return &channel{fd: fd, path: path}, nil
 }
 
 // hasVirtioSerial says whether the virtio bus has a console device, number 3 of
@@ -133,7 +144,7 @@ func openSerial(path string) (*channel, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("set serial line %s raw: %w", path, err)
 	}
-	return &channel{fd, path}, nil
+	return &channel{fd: fd, path: path}, nil
 }
 
 // setRaw does what cfmakeraw does (termios(3)), at 115200 baud, ignoring modem

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"sync"
@@ -81,6 +82,10 @@ func (a *agent) runContainer(spec probe.Spec) (wire.Done, error) {
 		if err := group.limitDevices(); err != nil {
 			a.note("the container can use any of the guest's devices: %v", err)
 		}
+	}
+	if spec.Terminal != nil {
+		p.Terminal = spec.Terminal
+		spec.MaxOutput = math.MaxInt64 // nobody keeps it
 	}
 	c := container{agent: a, spec: spec, plan: p, group: group}
 	c.describe()
@@ -157,6 +162,12 @@ func (c *container) run() (wire.Done, error) {
 		return done, err
 	}
 	c.agent.say("started %s", cut(fmt.Sprintf("%q", c.plan.Config.Process.Args), 200))
+	if c.spec.Terminal != nil && c.spec.Runtime == "" {
+		if err := c.attach(pipes.stdin); err != nil {
+			c.kill()
+			return done, err
+		}
+	}
 	c.pump(pipes.stdout, wire.TypeStdout)
 	c.pump(pipes.stderr, wire.TypeStderr)
 	if log != nil {
@@ -229,6 +240,7 @@ func (c *container) begin(log *logSocket) (pipes, error) {
 type pipes struct {
 	plan, reports  *os.File
 	stdout, stderr int
+	stdin          int // of an interactive command: a pipe, or the socket that its terminal comes through
 }
 
 // fork starts the stage in its namespaces, where it waits for its plan.
@@ -244,6 +256,13 @@ func (c *container) fork(log *logSocket) (pipes, error) {
 	if err != nil {
 		return pipes{}, fmt.Errorf("open /dev/null: %w", err)
 	}
+	input := [2]int{null, -1}
+	if t := c.spec.Terminal; t != nil {
+		if input, err = inputPair(t.TTY); err != nil {
+			return pipes{}, fmt.Errorf("make the command's input: %w", err)
+		}
+		defer unix.Close(input[0])
+	}
 	var flags uintptr
 	for _, n := range namespaces {
 		// The cgroup namespace is the stage's to make, when it is in its group.
@@ -252,7 +271,7 @@ func (c *container) fork(log *logSocket) (pipes, error) {
 		}
 	}
 	var files [stageFDs]uintptr
-	files[0], files[1], files[2] = uintptr(null), uintptr(stdout[1]), uintptr(stderr[1])
+	files[0], files[1], files[2] = uintptr(input[0]), uintptr(stdout[1]), uintptr(stderr[1])
 	files[planFD], files[reportFD], files[logFD] = uintptr(plan[0]), uintptr(reports[1]), uintptr(null)
 	if log != nil {
 		files[logFD] = uintptr(log.fd)
@@ -284,7 +303,7 @@ func (c *container) fork(log *logSocket) (pipes, error) {
 	}
 	c.exited = make(chan unix.WaitStatus, 1)
 	go c.reap()
-	return pipes{os.NewFile(uintptr(plan[1]), "plan"), os.NewFile(uintptr(reports[0]), "reports"), stdout[0], stderr[0]}, nil
+	return pipes{os.NewFile(uintptr(plan[1]), "plan"), os.NewFile(uintptr(reports[0]), "reports"), stdout[0], stderr[0], input[1]}, nil
 }
 
 // reap waits for every child of PID 1, orphans included, and passes on how the

@@ -40,6 +40,8 @@ type plan struct {
 	CgroupV2 bool
 	Cgroups  []cgroupDir // the container's own groups
 
+	Terminal *probe.Terminal // nil: no input
+
 	Syslog   bool // there is a socket to bind to /dev/log
 	CgroupNS bool // the kernel has cgroup namespaces: unshare it
 	UTSNS    bool // the hostname is the container's own

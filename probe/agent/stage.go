@@ -215,6 +215,12 @@ func (s *stager) limits() error {
 		umask = int(*m)
 	}
 	unix.Umask(umask)
+	if s.Terminal != nil {
+		if !s.Terminal.TTY {
+			return nil
+		}
+		return takeTerminal(s.Terminal.Window)
+	}
 	if null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
 		if err := unix.Dup3(null, 0, 0); err != nil {
 			return fmt.Errorf("set standard input: %w", err)

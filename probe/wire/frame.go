@@ -17,6 +17,10 @@
 // with one ack, so that the guest knows that everything arrived before it
 // powers off. A stream without done is the account of a guest that died.
 //
+// A guest with an interactive container is sent stdin and resize at any time between
+// started and done, and the ack in the same stream. A host sends them to no other: an
+// agent that does not know them is never asked to.
+//
 // A guest that is to be saved says hello with Held set, and nothing more until
 // the host wakes it. Then, maybe as one of several copies, it begins anew, with a
 // stream of its own.
@@ -41,7 +45,7 @@ const magic = "\xf5LAB"
 // A Type says what a frame's payload is.
 type Type uint8
 
-// The types of frames. All but Ack and Wake go from the guest to the host.
+// The types of frames. All but Ack, Wake, Stdin and Resize go from the guest to the host.
 const (
 	TypeHello   Type = 1  // JSON of a Hello: the agent runs, the boot is over
 	TypeStarted Type = 2  // JSON of a Container: its command has been exec'd
@@ -53,6 +57,8 @@ const (
 	TypeAck     Type = 8  // empty, host to guest: Done has arrived
 	TypeWake    Type = 9  // JSON of a Wake, host to guest: a held guest goes on
 	TypeTrace   Type = 10 // lines of the trace of system calls
+	TypeStdin   Type = 11 // host to guest: bytes for the command's standard input; empty is its end
+	TypeResize  Type = 12 // JSON of a Window, host to guest: the terminal has another size
 )
 
 // String is the type's name in errors.
@@ -78,11 +84,15 @@ func (t Type) String() string {
 		return "wake"
 	case TypeTrace:
 		return "trace"
+	case TypeStdin:
+		return "stdin"
+	case TypeResize:
+		return "resize"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
-func (t Type) valid() bool { return t >= TypeHello && t <= TypeTrace }
+func (t Type) valid() bool { return t >= TypeHello && t <= TypeResize }
 
 // A Frame is one message.
 type Frame struct {
@@ -141,6 +151,12 @@ type Done struct {
 type Wake struct {
 	Entropy []byte    `json:"entropy"` // random bytes for the kernel
 	Time    time.Time `json:"time"`    // what the guest's clock is set to
+}
+
+// A Window is the size of a terminal, in characters.
+type Window struct {
+	Rows uint16 `json:"rows"`
+	Cols uint16 `json:"cols"`
 }
 
 // JSON makes a frame of type t whose payload is v as JSON.
