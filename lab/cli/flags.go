@@ -38,7 +38,7 @@ func jsonFlag() cli.Flag {
 func kernelFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "repo", Usage: "build kernels of the Linux git tree `DIR-OR-URL`: a directory is never written to, and of what is at an https, git, ssh or file URL lab keeps a clone, without the files it does not need", Category: catKernel},
-		&cli.StringSliceFlag{Name: "config", Usage: "config `FRAGMENT`, built in (container, tiny, selinux, debug, host; see lab kernel config) or a file; may be repeated, later ones win", DefaultText: "container", Category: catKernel},
+		&cli.StringSliceFlag{Name: "config", Usage: "config `FRAGMENT`, built in (container, tiny, selinux, exact, debug, host; see lab kernel config) or a file; may be repeated, later ones win", DefaultText: "container", Category: catKernel},
 		pickFlag(),
 		patchFlag(),
 		toolchainFlag(),
