@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
@@ -47,12 +48,22 @@ func (p *pack) images(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		plain, err := plainLayers(img)
+		if err != nil {
+			return err
+		}
 		for _, b := range blobs {
 			name := path.Join(memberImages, "blobs", b.Digest.Algorithm, b.Digest.Hex)
-			if !added[name] {
-				added[name] = true
-				p.files = append(p.files, bundle.File{Name: name, Source: b.Path})
+			if added[name] {
+				continue
 			}
+			added[name] = true
+			file := bundle.File{Name: name, Source: b.Path}
+			if size, ok := plain[b.Digest]; ok && size > 0 {
+				file.Name, file.Gzip = bundle.LayerMember(memberImages, b.Digest.String()), true
+				p.manifest.Layers = append(p.manifest.Layers, bundle.Compressed{Member: file.Name, Digest: b.Digest.String(), Size: size})
+			}
+			p.files = append(p.files, file)
 		}
 	}
 	data, err := json.Marshal(index)
@@ -66,6 +77,22 @@ func (p *pack) images(ctx context.Context) error {
 	return nil
 }
 
+// plainLayers gives the layers of an image that are not compressed, with their sizes, as
+// those that are made of a root file system's tar.
+func plainLayers(img oci.Image) (map[v1.Hash]int64, error) {
+	m, err := img.Manifest()
+	if err != nil {
+		return nil, fmt.Errorf("list layers of %s: %w", img.Pin.Digest, err)
+	}
+	plain := map[v1.Hash]int64{}
+	for _, l := range m.Layers {
+		if l.MediaType == types.OCIUncompressedLayer || l.MediaType == types.DockerUncompressedLayer {
+			plain[l.Digest] = l.Size
+		}
+	}
+	return plain, nil
+}
+
 // rebuildDisk makes the disk of a bundle that does not have it of the images that
 // it has. Another lab may write another disk: that is an error.
 func (r *rerunner) rebuildDisk(ctx context.Context) error {
@@ -75,6 +102,11 @@ func (r *rerunner) rebuildDisk(ctx context.Context) error {
 		return err
 	}
 	layout := filepath.Dir(r.bundle.Path(path.Join(m.Layout, "index.json")))
+	for _, l := range m.Layers {
+		if err := r.bundle.Expand(ctx, l.Member, strings.TrimSuffix(r.bundle.Path(l.Member), ".gz")); err != nil {
+			return err
+		}
+	}
 	s := Spec{Free: m.Disk.Free, Test: m.Test}
 	s.Limits.Bytes = 8 * m.Disk.Size // layers may write the same file again and again
 	for _, i := range m.Images {

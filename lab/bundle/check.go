@@ -49,6 +49,11 @@ func (m *Manifest) check() error {
 		return c.err
 	}
 	c.disk(m.Layout, m.Disk)
+	for i, l := range m.Layers {
+		field := fmt.Sprintf("layers[%d]", i)
+		c.compressed(field, l, m)
+		c.that(l.Member == LayerMember(m.Layout, l.Digest), field, "%s is no layer of the layout with that digest", l.Member)
+	}
 	c.patches(m.Patches)
 	c.kernels(m)
 	c.runs(m)

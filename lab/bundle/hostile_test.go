@@ -236,6 +236,12 @@ func hostiles(t testing.TB) []hostile {
 	manifest("reference", "images[0].reference: ", func(m *Manifest) { m.Images[0].Reference = "a\x1b[2J" })
 	manifest("disk elsewhere", `disk.member: there is no member "/dev/sda"`, func(m *Manifest) { m.Disk.Member = "/dev/sda" })
 	manifest("layout elsewhere", `layout: there is no member "../etc/index.json"`, func(m *Manifest) { m.Layout = "../etc" })
+	manifest("layer elsewhere", "layers[0]: ", func(m *Manifest) {
+		m.Layers = []Compressed{{m.Disk.Member, m.Disk.Digest, m.Disk.Size}}
+	})
+	manifest("layer that is not there", `layers[0]: there is no member "inputs/images/blobs/sha256/`, func(m *Manifest) {
+		m.Layers = []Compressed{{LayerMember(m.Layout, m.Disk.Digest), m.Disk.Digest, m.Disk.Size}}
+	})
 	manifest("neither disk nor images", `layout: there is no member "index.json"`, func(m *Manifest) { m.Layout, m.Disk.Member = "", "" })
 	manifest("source elsewhere", `source: there is no member "/etc/passwd"`, func(m *Manifest) { m.Source = "/etc/passwd" })
 	manifest("huge disk", "disk.size: 1099511627776 is not between", func(m *Manifest) { m.Disk.Size = 1 << 40 })

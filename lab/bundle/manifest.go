@@ -28,6 +28,8 @@
 package bundle
 
 import (
+	"path"
+	"strings"
 	"time"
 
 	"lab/oci"
@@ -48,12 +50,15 @@ type Manifest struct {
 	Symptom  Symptom    `json:"symptom"`
 	Images   []Image    `json:"images"` // the containers on the disk
 	Layout   string     `json:"layout"` // folder of members that is an OCI layout of the images
-	Disk     Disk       `json:"disk"`
-	Patches  []Patch    `json:"patches,omitempty"` // what was put on top of commits, in this order
-	Kernels  []Kernel   `json:"kernels"`           // one of each role; good and bad are always there
-	Runs     []Run      `json:"runs"`              // at least one of the good and of the bad kernel
-	Rate     float64    `json:"rate,omitempty"`    // at which a bad kernel fails, where the runs say that it does not always
-	Culprit  *Culprit   `json:"culprit,omitempty"`
+	// Layers are those of the images' layers that no registry has compressed. The layout
+	// is whole where each is expanded: blobs/sha256/HEX from blobs/sha256/HEX.gz.
+	Layers  []Compressed `json:"layers,omitempty"`
+	Disk    Disk         `json:"disk"`
+	Patches []Patch      `json:"patches,omitempty"` // what was put on top of commits, in this order
+	Kernels []Kernel     `json:"kernels"`           // one of each role; good and bad are always there
+	Runs    []Run        `json:"runs"`              // at least one of the good and of the bad kernel
+	Rate    float64      `json:"rate,omitempty"`    // at which a bad kernel fails, where the runs say that it does not always
+	Culprit *Culprit     `json:"culprit,omitempty"`
 	// Source is a member that git fetches from, git-bundle(1): the commits that were
 	// searched. It may be empty.
 	Source  string   `json:"source,omitempty"`
@@ -225,6 +230,12 @@ type Member struct {
 	SHA256 string `json:"sha256"` // 64 hexadecimal digits
 }
 
+// LayerMember is the name that a compressed layer has, by the folder of the layout and
+// the digest of the layer.
+func LayerMember(layout, digest string) string {
+	return path.Join(layout, "blobs/sha256", strings.TrimPrefix(digest, "sha256:")) + ".gz"
+}
+
 // compressed gives the members that are, by name.
 func (m *Manifest) compressed() map[string]Compressed {
 	list := map[string]Compressed{}
@@ -234,6 +245,9 @@ func (m *Manifest) compressed() map[string]Compressed {
 		}
 	}
 	add(&Compressed{m.Disk.Member, m.Disk.Digest, m.Disk.Size})
+	for _, l := range m.Layers {
+		add(&l)
+	}
 	for _, k := range m.Kernels {
 		add(&k.Initramfs)
 		add(k.Vmlinux)
