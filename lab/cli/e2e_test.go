@@ -161,6 +161,33 @@ func testSu(t *testing.T, home string, d demoResult) {
 			t.Errorf("the report has no %q:\n%s\n%s", want, report, stderr)
 		}
 	}
+
+	differs := func(want []string, runs ...string) {
+		t.Helper()
+		out, _ := runLab(t, home, ExitBad, append([]string{"diff"}, runs...)...)
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("lab diff says nothing of %q:\n%s", w, out)
+			}
+		}
+	}
+	syslog := "+<82>TIME su: PAM audit_log_acct_message() failed: Operation not permitted"
+	differs([]string{syslog}, "su.tar")
+	root, err := filepath.Glob(filepath.Join(home, ".cache/lab/demo/su-*.tar"))
+	if err != nil || len(root) != 1 {
+		t.Fatalf("root file systems: %v, %v", root, err)
+	}
+	for _, run := range []struct {
+		commit string
+		code   int
+	}{{r.Bisection.Parents[0], ExitGood}, {r.Planted, ExitBad}} {
+		runLab(t, home, run.code, append([]string{"run", "--trace", "--out", run.commit, "--repo", demoRepo(home), "--commit", run.commit,
+			"--config", "tiny", "--image", "rootfs:" + root[0], "--cap-drop", "AUDIT_WRITE", "--"}, demo.SuCommand...)...)
+	}
+	differs([]string{
+		syslog, "the first system call of su that is answered differently is sendto",
+		"type=AUDIT_USER_AUTH", "= -1 ECONNREFUSED (Connection refused)", "error=-EPERM (Operation not permitted)",
+	}, r.Bisection.Parents[0], r.Planted)
 }
 
 // secret is in the environment of each lab that tests run: it gets nowhere.
