@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -114,6 +115,7 @@ func (s *slurm) start(t *testing.T, name string, args ...string) *exec.Cmd {
 func (s *slurm) die(t *testing.T, node string, pid int) {
 	t.Helper()
 	s.nodes[node].Process.Kill()
+	var doomed []int // all are known before the first one dies, and others of it
 	for {
 		// proc_pid_stat(5): pid (comm) state ppid
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -125,11 +127,14 @@ func (s *slurm) die(t *testing.T, node string, pid int) {
 		if err != nil || parent <= 1 && !strings.Contains(comm, "slurmstepd") {
 			t.Fatalf("no step of Slurm's above the command: %s, %v", stat, err)
 		}
-		syscall.Kill(pid, syscall.SIGKILL)
+		doomed = append(doomed, pid)
 		if strings.Contains(comm, "slurmstepd") {
 			break
 		}
 		pid = parent
+	}
+	for _, pid := range slices.Backward(doomed) { // the step first: nothing is told by those below it
+		syscall.Kill(pid, syscall.SIGKILL)
 	}
 	// The controller finds out by itself, half a minute later at the earliest.
 	if out, err := exec.Command("scontrol", "update", "nodename="+node, "state=down", "reason=power").CombinedOutput(); err != nil {

@@ -109,8 +109,9 @@ func processes(events []Event) [][]string {
 		for e.PID > len(p) {
 			p = append(p, nil)
 		}
-		// A child's end may come before or after a call of its parent.
-		if s := same(e); s != "SIGCHLD" && e.Name != "rt_sigreturn" {
+		// A child's end may come before or after a call of its parent, or in it: then
+		// the kernel makes the call once more.
+		if s := same(e); s != "SIGCHLD" && e.Name != "rt_sigreturn" && !strings.HasPrefix(e.Errno, "ERESTART") {
 			p[e.PID-1] = append(p[e.PID-1], s)
 		}
 	}
