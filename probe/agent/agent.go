@@ -36,6 +36,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -79,6 +80,8 @@ type agent struct {
 
 // boot is PID 1. It never returns.
 func boot() {
+	// An urgent goroutine must not wait for the one that its thread has just preempted.
+	runtime.GOMAXPROCS(max(4, runtime.NumCPU()))
 	a := &agent{out: wire.NewWriter(discard{})}
 	defer a.guard()
 	done, err := a.run()
