@@ -144,6 +144,9 @@ func document(m bundle.Manifest, found Bisection, good, bad Trial, patch []byte,
 			Stdout: string(t.Result.Stdout), Stderr: string(t.Result.Stderr), Syslog: string(t.Result.Syslog), Truncated: t.Result.Truncated,
 			Console: string(t.Console), Reports: t.Reports, Boot: t.Boot, Test: t.Test,
 		}
+		if k := t.Result.Container; k != nil {
+			side.run.Engine = k.Made()
+		}
 		if k, _ := m.Kernel(side.role); k.Image != "" {
 			var err error
 			if side.run.Command, err = m.Command(side.role, standalone(m, side.role)); err != nil {

@@ -235,7 +235,9 @@ func (c *collector) started(f wire.Frame) error {
 		k.Capabilities[i] = clip(s, 64)
 	}
 	k.Seccomp, k.Filter, k.Cgroup = clip(k.Seccomp, maxSeccompName), clip(k.Filter, 128), clip(k.Cgroup, 16)
-	k.Engine = clip(k.Engine, 256)
+	k.Engine, k.Runtime = clip(k.Engine, 256), clip(k.Runtime, 256)
+	k.SeccompMode, k.Profile = clip(k.SeccompMode, 16), clip(k.Profile, 128)
+	k.CgroupDriver, k.StorageDriver = clip(k.CgroupDriver, 64), clip(k.StorageDriver, 64)
 	if s := k.SELinux; s != nil {
 		s.Mode, s.Policy, s.Label = clip(s.Mode, 16), clip(s.Policy, 128), clip(s.Label, 4<<10)
 	}

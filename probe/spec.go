@@ -132,7 +132,7 @@ type Spec struct {
 	// time leaves the clock as the machine has it.
 	Epoch time.Time `json:"epoch,omitzero"`
 	// Trace keeps every system call of the container, as lab/probe/trace has
-	// them, up to its MaxBytes. Not with a Runtime.
+	// them, up to its MaxBytes.
 	Trace bool `json:"trace,omitempty"`
 	// MaxOutput is how many bytes of stdout, of stderr and of syslog are kept,
 	// the first ones of each. 0 is DefaultMaxOutput.

@@ -88,14 +88,14 @@ func busyboxRoot(t testing.TB) string {
 
 // TestRun boots Debian's kernel with containers, by scripts. $KERNEL is its
 // package, $FS a root file system with busybox, $AUDIT an image in a registry,
-// $BASE a root file system with crun and runc.
+// $BASE a root file system with crun, runc and podman.
 func TestRun(t *testing.T) {
 	needE2E(t)
 	t.Parallel()
 	kernel := debiantest.Kernel(t)
 	fs := busyboxRoot(t)
 	audit := serve(t, probeImage(t))
-	base := debiantest.Programs(t, "crun", "runc")
+	base := debiantest.Programs(t, "crun", "runc", "podman")
 	bullseye := debiantest.Bullseye(t)
 	cil, err := filepath.Abs("../demo/allow.cil")
 	if err != nil {
@@ -147,7 +147,7 @@ func TestDemo(t *testing.T) {
 // testSu bisects the story of su over the kernels that the demo built, but for what
 // another way through the history takes.
 func testSu(t *testing.T, home string, d demoResult) {
-	stdout, stderr := runLab(t, home, ExitGood, "demo", "su", "--bundle", "su.tar", "--json")
+	stdout, said := runLab(t, home, ExitGood, "demo", "su", "--bundle", "su.tar", "--json")
 	var r demoResult
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
 		t.Fatalf("%v in %s", err, stdout)
@@ -158,7 +158,7 @@ func testSu(t *testing.T, home string, d demoResult) {
 	report, _ := runLab(t, home, ExitGood, "report", "su.tar")
 	for _, want := range []string{"OKAY", "su: System error", "PAM audit_log_acct_message() failed: Operation not permitted"} {
 		if !strings.Contains(report, want) {
-			t.Errorf("the report has no %q:\n%s\n%s", want, report, stderr)
+			t.Errorf("the report has no %q:\n%s\n%s", want, report, said)
 		}
 	}
 
@@ -188,6 +188,27 @@ func testSu(t *testing.T, home string, d demoResult) {
 		syslog, "the first system call of su that is answered differently is sendto",
 		"type=AUDIT_USER_AUTH", "= -1 ECONNREFUSED (Connection refused)", "error=-EPERM (Operation not permitted)",
 	}, r.Bisection.Parents[0], r.Planted)
+
+	// The same as docker has it, on the distribution's kernel: all that runs there is real.
+	out, stderr := runLab(t, home, ExitBad, append([]string{"run", "--trace", "--memory", "512", "--kernel", debiantest.Kernel(t), "--image", "rootfs:" + root[0],
+		"--base", "rootfs:" + debiantest.Programs(t, "docker.io"), "--runtime", "docker", "--cap-drop", "AUDIT_WRITE", "--out", "docker", "--"}, demo.SuCommand...)...)
+	trace, err := os.ReadFile(filepath.Join(home, "docker/trace"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := out + stderr + string(trace)
+	for _, want := range []string{
+		"bad: exit status 1 ", "stderr: su: System error\n", "su: PAM audit_log_acct_message() failed: Operation not permitted\n",
+		"container by Docker version ", " with runc version ", "; seccomp default ", "; storage vfs; capabilities CHOWN, ", "MKNOD, SETFCAP\n",
+		"1 execve(\"/usr/bin/su\", [\"su\", ", "error=-EPERM (Operation not permitted)",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("docker: no %q:\n%s\n%s", want, out, stderr)
+		}
+	}
+	if !strings.HasPrefix(string(trace), "1 execve(") || strings.Contains(string(trace), "SIGURG") {
+		t.Errorf("the trace has more than the command:\n%.2000s", trace)
+	}
 }
 
 // secret is in the environment of each lab that tests run: it gets nowhere.

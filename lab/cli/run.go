@@ -115,6 +115,9 @@ func runRun(c *cli.Context, s lab.Spec) error {
 		err = printJSON(c.App.Writer, runResult{v, t})
 	} else {
 		showOutput(l, t, v)
+		if k := t.Result.Container; k != nil && k.Engine != "" {
+			l.Progress.Say("container by %s", k.Made())
+		}
 		if t.Exact != "" {
 			l.Progress.Say("exact: %s", t.Exact)
 		}

@@ -6,6 +6,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -45,6 +46,11 @@ type Document struct {
 	Mail Mail `json:"-"`
 }
 
+// Runtime is what ran the containers, where lab did not.
+func (d Document) Runtime() string {
+	return cmp.Or(d.Bad.Engine, d.Manifest.Test.Runtime)
+}
+
 // DocumentFormat is the version of the JSON.
 const DocumentFormat = 1
 
@@ -56,6 +62,7 @@ type Run struct {
 	Truncated bool             `json:"truncated,omitempty"` // the test wrote more than was kept
 	Console   string           `json:"console,omitempty"`
 	Reports   []console.Report `json:"reports,omitempty"` // oopses, warnings and the like on the console
+	Engine    string           `json:"engine,omitempty"`  // what made the container, and with what, where lab did not
 	Boot      time.Duration    `json:"boot_ns"`
 	Test      time.Duration    `json:"test_ns"`
 	Command   string           `json:"command,omitempty"` // boots it where the bundle is unpacked
@@ -118,6 +125,7 @@ func (d Document) Plain() Document {
 	}
 	plainRun := func(r Run) Run {
 		r.Stdout, r.Stderr, r.Syslog = plainText(r.Stdout, maxOutput), plainText(r.Stderr, maxOutput), plainText(r.Syslog, maxOutput)
+		r.Engine = oneLine(r.Engine)
 		r.Console = plainText(r.Console, maxConsole)
 		r.Command = plainText(r.Command, maxLog)
 		r.Reports = each(r.Reports, maxReports, func(c console.Report) console.Report {

@@ -48,7 +48,7 @@ func markdown(d Document) []byte {
 		p("| author | %s, %s |", cell(c.Author), c.Date.UTC().Format(time.DateOnly))
 	}
 	p("| test | %s |", cell(command(m)))
-	if r := m.Test.Runtime; r != "" {
+	if r := d.Runtime(); r != "" {
 		p("| runtime | %s |", cell(r))
 	}
 	for _, i := range m.Images {

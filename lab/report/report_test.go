@@ -101,6 +101,7 @@ func example() Document {
 		Good:     Run{Stdout: "begins\nOKAY\n", Console: quiet, Command: "gzip -dc inputs/disk.img.gz >disk.img\nqemu-system-x86_64 \\\n  -kernel kernels/good/bzImage\n"},
 		Bad: Run{
 			Stdout: "begins\n", Stderr: "su: System error\n", Syslog: "<86>su: PAM audit_log_acct_message() failed\x1b[31m: Operation not permitted\n",
+			Engine:  "crun version 1.8.1; seccomp default; control groups 2 by cgroupfs; capabilities CHOWN, KILL",
 			Console: exampleConsole, Reports: reports, Command: "gzip -dc inputs/disk.img.gz >disk.img\nqemu-system-x86_64 \\\n  -kernel kernels/bad/bzImage\n",
 		},
 		Patch: examplePatch, Log: "git bisect start\n", Steps: steps, Range: 24,

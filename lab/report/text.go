@@ -72,7 +72,7 @@ func body(d Document) string {
 	p("")
 	p("THE TEST")
 	p("  command  %s", command(m))
-	if r := m.Test.Runtime; r != "" {
+	if r := d.Runtime(); r != "" {
 		p("  runtime  %s", r)
 	}
 	for _, i := range m.Images {

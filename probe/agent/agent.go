@@ -53,8 +53,8 @@ const stageArg = "lab-container"
 
 // Dispatch makes the guest's processes of this binary what they are, and never
 // returns in them: the agent as the guest's PID 1 (argv[0] "/init"), the
-// stage that becomes the container's command, and the tracer of it. In any other process it returns
-// at once. main calls it before everything else.
+// stage that becomes the container's command, the tracer of it, and docker's runtime. In any other
+// process it returns at once. main calls it before everything else.
 func Dispatch() {
 	switch {
 	case os.Getpid() == 1 && os.Args[0] == "/init":
@@ -63,6 +63,8 @@ func Dispatch() {
 		stage()
 	case os.Args[0] == tracerArg:
 		tracer()
+	case os.Args[0] == dockerRuntime:
+		runtimeProcess()
 	}
 }
 

@@ -100,7 +100,7 @@ type container struct {
 	plan  plan
 	group cgroup
 
-	engine    string // its version, where it is not the agent that runs it
+	told      wire.Container // by the engine, where it is not the agent that runs it
 	pid       int
 	exited    chan unix.WaitStatus
 	failed    chan error  // after exited: what kept an engine from running the command; nil with the agent
@@ -127,7 +127,8 @@ func (c *container) describe() {
 
 // given is what the container has, for the result.
 func (c *container) given() wire.Container {
-	g := wire.Container{Seccomp: c.plan.SeccompName, UserNS: c.plan.UserNS, Cgroup: c.group.version(), Engine: c.engine, SELinux: selinuxState(c.pid, c.spec)}
+	g := c.told
+	g.Seccomp, g.UserNS, g.Cgroup, g.SELinux = c.plan.SeccompName, c.plan.UserNS, c.group.version(), selinuxState(c.pid, c.spec)
 	for _, k := range c.plan.Caps.list() {
 		g.Capabilities = append(g.Capabilities, strings.ToUpper(k.String()))
 	}
@@ -216,7 +217,7 @@ func (c *container) run() (wire.Done, error) {
 func (c *container) begin(log *logSocket) (pipes, error) {
 	p, err := c.fork(log)
 	if err == nil {
-		err = c.trace()
+		err = c.trace(c.pid)
 	}
 	if err != nil {
 		return p, err

@@ -3,15 +3,21 @@
 package agent
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,12 +27,17 @@ const (
 	dockerLog   = engineDir + "/dockerd"
 	dockerNone  = engineDir + "/empty.tar"
 	dockerSock  = "/run/docker.sock"
+	// dockerRuntime is this binary, as the runtime that docker has: runc, but that
+	// the agent is told of a container before it starts, by dockerStarts.
+	dockerRuntime = engineDir + "/runtime"
+	dockerStarts  = engineDir + "/starts"
 )
 
 // dockerdArgs have the daemon do without what the guest does not have: a network,
 // systemd, overlayfs.
 var dockerdArgs = []string{
 	"--data-root", dockerStore, "--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs",
+	"--add-runtime", "lab=" + dockerRuntime, "--default-runtime", "lab",
 	"--host", "unix://" + dockerSock, "--bridge", "none", "--iptables=false", "--ip6tables=false",
 }
 
@@ -63,13 +74,22 @@ func (e *engine) beginDocker() (p pipes, err error) {
 	if err := e.coverRoot(); err != nil {
 		return p, err
 	}
-	// What docker gives is seen in the running container only, which may be over at
-	// once: it is told where it is known. How many all capabilities are is not.
-	e.plan.Seccomp = nil
-	if e.spec.Privileged || slices.ContainsFunc(e.spec.CapAdd, func(c string) bool { return strings.EqualFold(c, "ALL") }) {
-		e.plan.Caps = 0
+	facts, err := e.facts("{{.CgroupDriver}}|{{.Driver}}", "info")
+	if err != nil {
+		return p, err
 	}
-	return e.attach()
+	if err := e.rests("runc", facts[0], facts[1]); err != nil {
+		return p, err
+	}
+	starts, err := net.ListenUnix("unix", &net.UnixAddr{Name: dockerStarts})
+	if err != nil {
+		return p, fmt.Errorf("listen to the start of the container: %w", err)
+	}
+	defer starts.Close()
+	if p, err = e.attach(); err != nil {
+		return p, err
+	}
+	return p, e.awaitStart(starts)
 }
 
 // startDockerd starts the daemon, and returns when it takes commands.
@@ -79,6 +99,9 @@ func startDockerd() error {
 		return err
 	}
 	log, err := os.Create(dockerLog)
+	if err == nil {
+		err = os.Symlink(fmt.Sprintf("/proc/%d/exe", os.Getpid()), dockerRuntime)
+	}
 	if err != nil {
 		return fmt.Errorf("start dockerd: %w", err)
 	}
@@ -106,6 +129,74 @@ func startDockerd() error {
 		return fmt.Errorf("dockerd did not listen within %s", setupLimit)
 	}
 	return ended
+}
+
+// runtimeProcess is docker's runtime. It never returns.
+func runtimeProcess() {
+	path, err := findEngine("runc")
+	// Options come before the command, and the container's name is last (runc(8)).
+	if i := slices.Index(os.Args, "start"); err == nil && i > 0 {
+		err = announceStart(path, os.Args[1:i], os.Args[len(os.Args)-1])
+	}
+	if err == nil {
+		err = syscall.Exec(path, append([]string{path}, os.Args[1:]...), os.Environ())
+	}
+	fmt.Fprintln(os.Stderr, err)
+	unix.Exit(1)
+}
+
+// announceStart gives the agent the state of a container that is about to start
+// (runtime-spec, runtime.md, "State"), and waits for its leave.
+func announceStart(runc string, options []string, id string) error {
+	state, err := exec.Command(runc, append(slices.Clone(options), "state", id)...).Output()
+	if err != nil {
+		return fmt.Errorf("ask for the state of the container: %w", err)
+	}
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: dockerStarts})
+	if err != nil {
+		return fmt.Errorf("tell the agent of the container: %w", err)
+	}
+	defer c.Close()
+	if _, err = c.Write(state); err == nil {
+		err = c.CloseWrite()
+	}
+	var refused []byte
+	if err == nil {
+		refused, err = io.ReadAll(c)
+	}
+	if err == nil && len(refused) > 0 {
+		err = errors.New(string(refused))
+	}
+	return err
+}
+
+// awaitStart takes the container when docker's runtime tells that it starts, or says
+// why docker's command ended before.
+func (e *engine) awaitStart(starts *net.UnixListener) error {
+	c, err := waitFor(setupLimit, func() (*net.UnixConn, error) {
+		var status unix.WaitStatus
+		if n, _ := unix.Wait4(e.pid, &status, unix.WNOHANG, nil); n == e.pid {
+			e.ended[e.pid] = status
+			return nil, nil
+		}
+		_ = starts.SetDeadline(time.Now().Add(10 * time.Millisecond))
+		return starts.AcceptUnix()
+	})
+	if err != nil {
+		return fmt.Errorf("docker did not start the container within %s", setupLimit)
+	}
+	if c == nil {
+		return cmp.Or(e.inspect(), errors.New("docker started the container without its runtime"))
+	}
+	defer c.Close()
+	var made specs.State
+	if err = json.NewDecoder(io.LimitReader(c, 1<<20)).Decode(&made); err == nil {
+		err = e.take(made)
+	}
+	if err != nil {
+		_, _ = c.Write([]byte(err.Error()))
+	}
+	return err
 }
 
 // coverRoot binds the disk's root file system over the one that docker's store has

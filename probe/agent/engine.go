@@ -37,9 +37,6 @@ const (
 // beginEngine has the base's engine make the container and start it.
 func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
 	e := engine{container: c, ended: map[int]unix.WaitStatus{}, options: bundleOptions}
-	if c.spec.Trace {
-		return p, fmt.Errorf("a container of %s is not traced: leave out the trace, or the runtime", c.spec.Runtime)
-	}
 	begin := e.beginBundle
 	switch c.spec.Runtime {
 	case "podman":
@@ -59,10 +56,9 @@ func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
 	if err := mountRun(); err != nil {
 		return p, err
 	}
-	if c.engine, err = e.ask("--version"); err != nil {
+	if c.told.Engine, err = e.version(); err != nil {
 		return p, err
 	}
-	c.engine, _, _ = strings.Cut(c.engine, "\n")
 	if log != nil {
 		if err := bindLog(log.fd, engineSock); err != nil {
 			return p, fmt.Errorf("make the syslog socket for %s: %w", c.spec.Runtime, err)
@@ -205,6 +201,10 @@ func (e *engine) beginBundle() (pipes, error) {
 	if err != nil {
 		return p, err
 	}
+	e.told.CgroupDriver = cgroupfs
+	if err := e.take(specs.State{Pid: e.pid, Bundle: engineDir}); err != nil {
+		return p, err
+	}
 	_, err = e.ask("start", engineID)
 	return p, err
 }
@@ -267,6 +267,13 @@ func (e *engine) ask(args ...string) (string, error) {
 	return string(said), readErr
 }
 
+// version is what the engine calls itself.
+func (e *engine) version() (string, error) {
+	said, err := e.ask("--version")
+	said, _, _ = strings.Cut(said, "\n")
+	return said, err
+}
+
 // fork begins a command of the engine.
 func (e *engine) fork(stdout, stderr int, args ...string) (pid int, err error) {
 	null, err := os.Open(os.DevNull)
@@ -302,11 +309,11 @@ func (e *engine) command(stdout, stderr int, args ...string) error {
 		case child != pid:
 			e.ended[child] = status
 		case !late.Stop():
-			return fmt.Errorf("%s %s was not done within %s", e.spec.Runtime, args[0], setupLimit)
+			return fmt.Errorf("%s %s was not done within %s", filepath.Base(e.path), args[0], setupLimit)
 		case status.Signaled():
-			return fmt.Errorf("%s %s was ended by %s", e.spec.Runtime, args[0], unix.SignalName(status.Signal()))
+			return fmt.Errorf("%s %s was ended by %s", filepath.Base(e.path), args[0], unix.SignalName(status.Signal()))
 		case status.ExitStatus() != 0:
-			return fmt.Errorf("%s %s failed with status %d", e.spec.Runtime, args[0], status.ExitStatus())
+			return fmt.Errorf("%s %s failed with status %d", filepath.Base(e.path), args[0], status.ExitStatus())
 		default:
 			return nil
 		}

@@ -3,10 +3,10 @@
 package agent
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -58,7 +58,18 @@ func (e *engine) beginPodman() (p pipes, err error) {
 	if _, err := e.ask("init", engineID); err != nil {
 		return p, err
 	}
-	if err := e.readPodmans(); err != nil {
+	facts, err := e.facts("{{.State.Pid}}|{{.OCIConfigPath}}|{{.OCIRuntime}}|{{.HostConfig.CgroupManager}}|{{.Driver}}", "inspect", engineID)
+	if err != nil {
+		return p, err
+	}
+	pid, err := strconv.Atoi(facts[0])
+	if err != nil {
+		return p, fmt.Errorf("find the container that podman made: %w", err)
+	}
+	if err := e.rests(facts[2], facts[3], facts[4]); err != nil {
+		return p, err
+	}
+	if err := e.take(specs.State{Pid: pid, Bundle: filepath.Dir(facts[1])}); err != nil {
 		return p, err
 	}
 	return e.attach()
@@ -141,33 +152,4 @@ func (e *engine) createArgs(unmasked string) ([]string, error) {
 		}
 	}
 	return args, nil
-}
-
-// readPodmans puts what the container is given into the plan, from the config.json
-// that podman made for its runtime.
-func (e *engine) readPodmans() error {
-	files, err := filepath.Glob(podmanStore + "/vfs-containers/*/userdata/config.json")
-	if err == nil && len(files) != 1 {
-		err = fmt.Errorf("there are %d of it below %s", len(files), podmanStore)
-	}
-	var config specs.Spec
-	if err == nil {
-		var data []byte
-		if data, err = os.ReadFile(files[0]); err == nil {
-			err = json.Unmarshal(data, &config)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("read what podman gives the container: %w", err)
-	}
-	e.plan.Caps, e.plan.Seccomp = 0, nil
-	if config.Process != nil && config.Process.Capabilities != nil {
-		if e.plan.Caps, err = parseCaps(config.Process.Capabilities.Bounding); err != nil {
-			return fmt.Errorf("read what podman gives the container: %w", err)
-		}
-	}
-	if config.Linux == nil || config.Linux.Seccomp == nil {
-		e.plan.SeccompName = probe.SeccompUnconfined
-	}
-	return nil
 }

@@ -61,7 +61,7 @@ func tracer() {
 
 // trace starts the tracer, where the test wants one, and returns when it has attached
 // to the container's first process, which is yet to become the command.
-func (c *container) trace() error {
+func (c *container) trace(pid int) error {
 	if !c.spec.Trace {
 		return nil
 	}
@@ -72,7 +72,7 @@ func (c *container) trace() error {
 		}
 	}
 	files := []uintptr{0, 1, 2, uintptr(ends[0][1]), uintptr(ends[1][1])}
-	_, err := syscall.ForkExec("/proc/self/exe", []string{tracerArg, strconv.Itoa(c.pid)}, &syscall.ProcAttr{Dir: "/", Files: files})
+	_, err := syscall.ForkExec("/proc/self/exe", []string{tracerArg, strconv.Itoa(pid)}, &syscall.ProcAttr{Dir: "/", Files: files})
 	for _, end := range ends {
 		_ = unix.Close(end[1])
 	}

@@ -78,6 +78,7 @@ func Follow(pid int, w io.Writer, limit int64, attached func() error) (Summary, 
 type follower struct {
 	root    int
 	begun   bool            // the first exec was seen
+	called  bool            // and a system call of the command
 	threads map[int]*thread // by thread number of the kernel
 	early   map[int]bool    // those that ended before their parent announced them
 	last    int             // number that was given last
@@ -210,6 +211,11 @@ func (f *follower) stopped(t *thread, status unix.WaitStatus) (request int, sign
 			}
 			return request, 0
 		}
+		// Sent to what the process was before: Go's scheduler preempts with SIGURG
+		// (os/signal), and runc is of Go. Nobody notices it who has not asked for it.
+		if signal == unix.SIGURG && f.begun && !f.called {
+			return request, 0
+		}
 		f.say(t, "--- %s ---", signalName(signal))
 		return request, signal
 	}
@@ -258,6 +264,7 @@ func (f *follower) syscall(t *thread) {
 		return // killed
 	}
 	if !t.inside {
+		f.called = true
 		t.call = f.enter(t.tid, &regs)
 		// Before Linux 4.8 a call that a filter refused has an end only. At
 		// its beginning the result is ENOSYS always (arch/x86/entry).

@@ -27,8 +27,11 @@
 package wire
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -122,10 +125,49 @@ type Container struct {
 	UserNS bool   `json:"userns"` // it had a user namespace of its own
 	Cgroup string `json:"cgroup"` // version of its control groups: 1, 2 or none
 	// Engine is what ran it, by its own words: "crun version 1.8.1"; empty for the
-	// agent.
+	// agent, and so is all that follows.
 	Engine string `json:"engine,omitempty"`
+	// Runtime is what the engine had make it, in the same way, where it has it done.
+	Runtime string `json:"oci_runtime,omitempty"`
+	// SeccompMode is that of its first process before it became the command (proc(5),
+	// "Seccomp"): disabled or filter; empty where the kernel has no seccomp.
+	SeccompMode string `json:"seccomp_mode,omitempty"`
+	// Profile is the digest of the profile in the config.json that was made for it,
+	// which the runtime made the filter of.
+	Profile       string `json:"seccomp_profile,omitempty"`
+	CgroupDriver  string `json:"cgroup_driver,omitempty"`  // cgroupfs or systemd
+	StorageDriver string `json:"storage_driver,omitempty"` // of an engine that has a store
 	// SELinux is what it was under, nil where that is off.
 	SELinux *SELinux `json:"selinux,omitempty"`
+}
+
+// Made says by what the container was made, and with what; empty for the agent's.
+func (c Container) Made() string {
+	if c.Engine == "" {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString(c.Engine)
+	say := func(before, what string) {
+		if what != "" {
+			b.WriteString(before + what)
+		}
+	}
+	say(" with ", c.Runtime)
+	say("; seccomp ", c.Seccomp)
+	if _, digest, ok := strings.Cut(c.Profile, ":"); ok {
+		say(" ", digest[:min(len(digest), 12)])
+	}
+	say("; control groups ", c.Cgroup)
+	say(" by ", c.CgroupDriver)
+	say("; storage ", c.StorageDriver)
+	// There are about 40 of them, and 14 by default.
+	if caps := strings.Join(c.Capabilities, ", "); len(c.Capabilities) > 20 {
+		say("; capabilities: ", strconv.Itoa(len(c.Capabilities)))
+	} else {
+		say("; capabilities ", cmp.Or(caps, "none"))
+	}
+	return b.String()
 }
 
 // SELinux is its state when the container's command began.

@@ -222,3 +222,27 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+func TestMade(t *testing.T) {
+	c := Container{
+		Engine: "podman version 4.3.1", Runtime: "crun version 1.8.1", Seccomp: "default", Profile: "sha256:165019aad6524793ab0c",
+		Cgroup: "2", CgroupDriver: "cgroupfs", StorageDriver: "vfs", Capabilities: []string{"CHOWN", "KILL"},
+	}
+	for _, test := range []struct {
+		change func(*Container)
+		want   string
+	}{
+		{func(*Container) {}, "podman version 4.3.1 with crun version 1.8.1; seccomp default 165019aad652; control groups 2 by cgroupfs; storage vfs; capabilities CHOWN, KILL"},
+		{func(c *Container) {
+			c.Runtime, c.Seccomp, c.Profile, c.StorageDriver, c.Capabilities = "", "unconfined", "", "", make([]string, 41)
+		}, "podman version 4.3.1; seccomp unconfined; control groups 2 by cgroupfs; capabilities: 41"},
+		{func(c *Container) { c.Capabilities = nil }, "podman version 4.3.1 with crun version 1.8.1; seccomp default 165019aad652; control groups 2 by cgroupfs; storage vfs; capabilities none"},
+		{func(c *Container) { c.Engine = "" }, ""},
+	} {
+		k := c
+		test.change(&k)
+		if got := k.Made(); got != test.want {
+			t.Errorf("%s\nwant %s", got, test.want)
+		}
+	}
+}
