@@ -32,6 +32,10 @@ type BuildOptions struct {
 	// Recompile has every object that is not in the work tree compiled, also where
 	// ccache is installed and has it.
 	Recompile bool
+	// Refuse, if set, says why a kernel of a resolved configuration is not worth
+	// compiling, and nil where it is. Such a Failure is the caller's own, and not
+	// cached: somebody else may want that kernel.
+	Refuse func(kconfig.Config) *Failure
 	// Ahead is for a kernel that may be wanted next. The build gives way to
 	// everything else on the host, and ends when another kernel is asked of the
 	// same Tree; it then leaves the work tree as it found it. What only a build
@@ -123,6 +127,10 @@ func (t *Tree) build(ctx context.Context, hash string, o BuildOptions) (k Kernel
 	}
 	w := workTree{Tree: t, lock: lock, tools: tools, options: o}
 	k, f, err = w.make(cut, top.Commit, r)
+	var refused refusal
+	if errors.As(err, &refused) {
+		return Kernel{}, refused.Failure, false, nil
+	}
 	if err != nil {
 		return Kernel{}, nil, false, err
 	}

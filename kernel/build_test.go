@@ -132,6 +132,34 @@ func TestBuildDoesNotTouchTheUsersTree(t *testing.T) {
 	}
 }
 
+// What is refused is not compiled, and not remembered: whoever wants it gets it.
+func TestBuildRefuses(t *testing.T) {
+	tree := open(t, t.TempDir(), newRepo(t).dir)
+	o := fragments("CONFIG_A=y\n")
+	before := build(t, tree, "HEAD", o)
+	o.Fragments[0].Data = []byte("CONFIG_B=y\n")
+	refusing := o
+	refusing.Refuse = func(c kconfig.Config) *Failure {
+		if c["A"] == "y" {
+			return nil
+		}
+		return &Failure{Step: "mine", Line: "no A"}
+	}
+	for range 2 {
+		b := build(t, tree, "HEAD", refusing)
+		if b.failure == nil || b.failure.Step != "mine" || b.failure.Line != "no A" || b.cached || len(b.objects) > 0 {
+			t.Fatalf("failure %+v, cached %v, compiled %q", b.failure, b.cached, b.objects)
+		}
+	}
+	if b := build(t, tree, "HEAD", o); b.failure != nil || b.cached || b.Digest == before.Digest {
+		t.Errorf("for another: %+v, failure %v, cached %v", b.Kernel, b.failure, b.cached)
+	}
+	refusing.Fragments = fragments("CONFIG_A=y\n# CONFIG_B is not set\n").Fragments
+	if b := build(t, tree, "HEAD", refusing); b.failure != nil {
+		t.Errorf("refused: %+v", b.failure)
+	}
+}
+
 func TestBuildFullConfig(t *testing.T) {
 	r := newRepo(t)
 	tree := open(t, t.TempDir(), r.dir)

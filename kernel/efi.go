@@ -23,7 +23,7 @@ func (k Kernel) LacksUEFI() ([]string, error) {
 	if why := noEFIStub(f); why != "" {
 		lacks = append(lacks, why)
 	}
-	c, modules, err := k.configuration()
+	c, modules, err := k.Configuration()
 	if err != nil || c == nil {
 		return lacks, err
 	}
@@ -34,7 +34,7 @@ func (k Kernel) LacksUEFI() ([]string, error) {
 // that it has none for, judged by its configuration; none at all when it came
 // without one.
 func (k Kernel) Disks() (has, lacks []string, err error) {
-	c, modules, err := k.configuration()
+	c, modules, err := k.Configuration()
 	if err != nil || c == nil {
 		return nil, nil, err
 	}

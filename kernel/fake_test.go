@@ -156,6 +156,15 @@ func build(t *testing.T, tree *Tree, commit string, o BuildOptions) built {
 	return b
 }
 
+// lacking is what a kernel's configuration lacks of lab's guest, where it has one.
+func lacking(k Kernel) ([]string, error) {
+	c, modules, err := k.Configuration()
+	if err != nil || c == nil {
+		return nil, err
+	}
+	return kconfig.Guest(c, modules...), nil
+}
+
 func tryBuild(t *testing.T, tree *Tree, commit string, o BuildOptions) (b built, err error) {
 	progress := o.Progress
 	o.Progress = func(line string, objects, total int) {

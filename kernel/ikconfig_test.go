@@ -119,7 +119,7 @@ func TestLacksByEmbeddedConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lacks, err := k.Lacks()
+	lacks, err := lacking(k)
 	if err != nil || !slices.ContainsFunc(lacks, func(s string) bool { return strings.Contains(s, "CONFIG_BLK_DEV_INITRD is not set") }) {
 		t.Errorf("it lacks %q, %v", lacks, err)
 	}

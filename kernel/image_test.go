@@ -23,7 +23,7 @@ func TestFromFile(t *testing.T) {
 	if k.Release != "6.1.0-?[31mred" || k.Source != "file" || k.Image != path || !strings.HasPrefix(k.Digest, "sha256:") || k.Compiler != "" {
 		t.Errorf("kernel: %+v", k)
 	}
-	if lacks, err := k.Lacks(); err != nil || lacks != nil {
+	if lacks, err := lacking(k); err != nil || lacks != nil {
 		t.Errorf("of a kernel without a configuration nothing is known, but: %q, %v", lacks, err)
 	}
 	for _, path := range []string{filepath.Join(t.TempDir(), "nosuch"), t.TempDir()} {

@@ -48,20 +48,9 @@ type Kernel struct {
 	held *os.File // keeps the cache from freeing it; nil where it did not come from there
 }
 
-// Lacks names, in plain words, what lab's guest needs and this kernel does not
-// have, judged by its configuration. It knows nothing, and names nothing, when
-// the kernel came without one.
-func (k Kernel) Lacks() ([]string, error) {
-	c, modules, err := k.configuration()
-	if err != nil || c == nil {
-		return nil, err
-	}
-	return kconfig.Guest(c, modules...), nil
-}
-
-// configuration reads the kernel's configuration, nil when it came without one
-// and has none inside, and names its modules.
-func (k Kernel) configuration() (c kconfig.Config, modules []string, err error) {
+// Configuration reads the kernel's configuration, nil when it came without one
+// and has none inside, and names the modules that come along.
+func (k Kernel) Configuration() (c kconfig.Config, modules []string, err error) {
 	if k.Config == "" {
 		data, err := EmbeddedConfig(k.Image)
 		if err != nil {

@@ -185,7 +185,7 @@ func TestFromPackage(t *testing.T) {
 			if k.Release != "1.2-fake" || k.Source != "package linux-image-fake 1.2-3" || k.SystemMap != "" {
 				t.Errorf("kernel: %+v", k)
 			}
-			lacks, err := k.Lacks()
+			lacks, err := lacking(k)
 			if err != nil || len(lacks) == 0 || strings.Contains(strings.Join(lacks, "\n"), "VIRTIO_BLK") {
 				t.Errorf("lacks %q, %v", lacks, err)
 			}

@@ -195,12 +195,27 @@ func (w *workTree) begin() (*buildLog, io.Closer, error) {
 	return &buildLog{w: file, path: path, src: w.src(), tools: w.tools, progress: w.options.Progress}, file, err
 }
 
+// A refusal is the error about a configuration that [BuildOptions.Refuse] does not
+// have compiled. The work tree's .config stays what it was.
+type refusal struct{ *Failure }
+
+func (r refusal) Error() string { return r.Line }
+
 // configure makes .config, and leaves it alone when it would be the same, so
 // that make has nothing to do about it.
 func (w *workTree) configure(ctx context.Context, r request, log *buildLog) error {
 	data, err := w.resolve(ctx, r, log)
 	if err != nil {
 		return err
+	}
+	if w.options.Refuse != nil {
+		c, err := kconfig.Parse(bytes.NewReader(data))
+		if err != nil {
+			return fmt.Errorf("read the resolved configuration: %w", err)
+		}
+		if f := w.options.Refuse(c); f != nil {
+			return refusal{f}
+		}
 	}
 	current := filepath.Join(w.src(), ".config")
 	if old, err := os.ReadFile(current); err == nil && bytes.Equal(old, data) {

@@ -34,7 +34,7 @@ func (l *Lab) run(ctx context.Context, s Spec) (Trial, error) {
 	}
 	defer k.Close()
 	t, err := k.trial(ctx)
-	if err != nil || t.End == EndBuild || g == nil {
+	if err != nil || t.End != EndBuilt || g == nil {
 		return t, err
 	}
 	return t, l.try(ctx, s, g, &t)
@@ -151,6 +151,9 @@ func (l *Lab) buildOptions(ctx context.Context, s Spec) (kernel.BuildOptions, er
 		}
 		o.Patches = append(o.Patches, p)
 	}
+	if len(s.Images) > 0 && s.needsGuest() {
+		o.Refuse = l.refuse(s)
+	}
 	o.Toolchain, err = l.toolchain(ctx, s)
 	return o, err
 }
@@ -163,7 +166,8 @@ func (l *Lab) notice(text string) {
 }
 
 // build makes a commit's kernel. The trial it gives ended in EndBuild where
-// the kernel does not build, and else stands at EndBuilt.
+// the kernel does not build, where its configuration shows that it is not worth it
+// as [Spec.refuse] says, and else stands at EndBuilt.
 func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, o kernel.BuildOptions) (Trial, error) {
 	start := time.Now()
 	defer l.show(c.Hash, "")
@@ -177,6 +181,9 @@ func (l *Lab) build(ctx context.Context, tree *kernel.Tree, c kernel.Commit, o k
 	if failure != nil {
 		t.End, t.Failure, t.Detail = EndBuild, failure, oneLine(failure.Line)
 		t.Kernel.Commit = c.Hash
+		if end := End(failure.Step); end == EndBoot || end == EndSetup {
+			t.End, t.Failure, t.Detail = end, nil, failure.Line
+		}
 		return t, nil
 	}
 	if lost := strings.Join(k.Missing, "\n  "); lost != l.lost {
@@ -261,7 +268,7 @@ func some(names []string, most int) string {
 
 // try boots the trial's kernel with the guest and runs the test.
 func (l *Lab) try(ctx context.Context, s Spec, g *guest, t *Trial) error {
-	if err := checkConfig(t); err != nil || t.End == EndBoot {
+	if ok, err := checkConfig(s, t); !ok {
 		return err
 	}
 	t.QEMU = g.emulator.version
@@ -326,16 +333,6 @@ func (l *Lab) proveKVM(ctx context.Context, m qemu.Machine, s Spec, before Trial
 		learned.Name, learned.Reason = "tcg", "a Linux that boots with tcg did not boot with kvm"
 	}
 	return qemu.Remember(ctx, dir, m.Binary, learned)
-}
-
-// checkConfig ends the trial where the kernel's config shows that the guest
-// cannot come up, so that a missing option is named instead of a hang.
-func checkConfig(t *Trial) error {
-	lacks, err := t.Kernel.Lacks()
-	if err == nil && len(lacks) > 0 {
-		t.End, t.Detail = EndBoot, "its config lacks what the guest needs: "+some(lacks, 8)
-	}
-	return err
 }
 
 // An emulator is the part of a virtual machine that does not depend on what is

@@ -292,7 +292,9 @@ func (s *settings) kernelOf(ctx context.Context, set []int) (Trial, error) {
 		return Trial{End: EndBuild, Failure: &kernel.Failure{Step: stepSet, Line: became.lost}, Detail: became.lost}, nil
 	}
 	k := s.kernel.source
-	k.options = made.build
+	if k.options = made.build; s.spec.needsGuest() {
+		k.options.Refuse = k.refuse(made.Spec)
+	}
 	t, err := k.trial(ctx)
 	t.Drift = became.along
 	return t, err

@@ -51,7 +51,7 @@ func (l *Lab) Shell(ctx context.Context, s Spec, o ShellOptions) (Trial, error) 
 		return Trial{}, err
 	}
 	t, err := k.trial(ctx)
-	if err != nil || t.End == EndBuild {
+	if err != nil || t.End != EndBuilt {
 		return t, err
 	}
 	return t, l.talk(ctx, s, g, o, &t)
@@ -59,7 +59,7 @@ func (l *Lab) Shell(ctx context.Context, s Spec, o ShellOptions) (Trial, error) 
 
 // talk boots the trial's kernel with the guest, and stays connected to its end.
 func (l *Lab) talk(ctx context.Context, s Spec, g *guest, o ShellOptions, t *Trial) error {
-	if err := checkConfig(t); err != nil || t.End == EndBoot {
+	if ok, err := checkConfig(s, t); !ok {
 		return err
 	}
 	m, f, err := g.machine(s, t.Kernel)
