@@ -22,6 +22,7 @@ func (l *Lab) Run(ctx context.Context, s Spec) (Trial, Verdict, error) {
 	if err != nil {
 		return Trial{}, Verdict{}, err
 	}
+	l.sayNotes(t)
 	return t, Judge(t, s.Symptom), nil
 }
 
@@ -309,6 +310,18 @@ func (l *Lab) checkCrash(t *Trial) {
 		t.Kernel.Known = append(slices.Clone(t.Kernel.Known), *b)
 		l.sayKnown(t.Kernel.Commit, []kernel.Breakage{*b})
 	}
+}
+
+// sayNotes tells what the guest had to say of the kernel, as what it lacks.
+func (l *Lab) sayNotes(t Trial) {
+	if len(t.Result.Notes) == 0 {
+		return
+	}
+	var all strings.Builder
+	for _, n := range t.Result.Notes {
+		all.WriteString("\n  " + oneLine(n))
+	}
+	l.Progress.Say("notes of the guest:%s", all.String())
 }
 
 // proveKVM learns from the first boot of a Linux with a KVM that is proven by

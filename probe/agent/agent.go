@@ -84,7 +84,8 @@ type agent struct {
 func boot() {
 	// An urgent goroutine must not wait for the one that its thread has just preempted.
 	runtime.GOMAXPROCS(max(4, runtime.NumCPU()))
-	a := &agent{out: wire.NewWriter(discard{})}
+	// Until /dev is there, the console is what the kernel has given us.
+	a := &agent{out: wire.NewWriter(discard{}), consoles: []int{2}}
 	defer a.guard()
 	done, err := a.run()
 	if err != nil {
@@ -315,13 +316,14 @@ func release() string {
 var namespaces = []struct {
 	name string
 	flag uintptr
+	with string // what kernels have them
 }{
-	{"mnt", unix.CLONE_NEWNS},
-	{"pid", unix.CLONE_NEWPID},
-	{"uts", unix.CLONE_NEWUTS},
-	{"ipc", unix.CLONE_NEWIPC},
-	{"net", unix.CLONE_NEWNET},
-	{"cgroup", unix.CLONE_NEWCGROUP},
+	{"mnt", unix.CLONE_NEWNS, ""},
+	{"pid", unix.CLONE_NEWPID, "CONFIG_PID_NS"},
+	{"uts", unix.CLONE_NEWUTS, "CONFIG_UTS_NS"},
+	{"ipc", unix.CLONE_NEWIPC, "CONFIG_IPC_NS"},
+	{"net", unix.CLONE_NEWNET, "CONFIG_NET_NS"},
+	{"cgroup", unix.CLONE_NEWCGROUP, "CONFIG_CGROUPS, since Linux 4.6"},
 }
 
 // hasNamespace looks in /proc, because clone before Linux 4.6 ignores
@@ -336,18 +338,32 @@ func missing() []string {
 	var m []string
 	for _, n := range namespaces {
 		if !hasNamespace(n.name) {
-			m = append(m, n.name+" namespaces")
+			m = append(m, fmt.Sprintf("%s namespaces (%s)", n.name, n.with))
 		}
 	}
 	if _, err := os.Stat("/proc/cgroups"); errors.Is(err, fs.ErrNotExist) {
-		m = append(m, "control groups")
+		m = append(m, "control groups (CONFIG_CGROUPS)")
 	}
-	for _, name := range []string{"mqueue", "devpts", "tmpfs"} {
-		if !hasFilesystem(name) {
-			m = append(m, "the "+name+" file system")
+	for _, fs := range []struct{ name, with string }{{"mqueue", "CONFIG_POSIX_MQUEUE"}, {"devpts", "CONFIG_UNIX98_PTYS"}} {
+		if !hasFilesystem(fs.name) {
+			m = append(m, fmt.Sprintf("the %s file system (%s)", fs.name, fs.with))
 		}
 	}
+	if _, err := os.Lstat("/proc/net"); err != nil {
+		m = append(m, "networking (CONFIG_NET)")
+	}
 	return m
+}
+
+// lacking says by which option of its configuration a kernel has what it did not
+// know, where that is what err says.
+func lacking(err error, option string) error {
+	for _, unknown := range []error{unix.ENOSYS, unix.ENODEV, unix.EAFNOSUPPORT} {
+		if errors.Is(err, unknown) {
+			return fmt.Errorf("%w (does the kernel have %s?)", err, option)
+		}
+	}
+	return err
 }
 
 // hasFilesystem says whether the kernel has a kind of file system (proc(5)); one

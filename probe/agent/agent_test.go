@@ -223,6 +223,7 @@ func TestExplainExec(t *testing.T) {
 		{link, unix.ENOENT, "a link to a file that is not in the container"},
 		{dir + "/none", unix.ENOENT, "no such file in the container"},
 		{text, unix.ENOEXEC, "neither a program nor a script"},
+		{script, unix.ENOEXEC, "a script, and the kernel runs none (CONFIG_BINFMT_SCRIPT)"},
 		{text, unix.E2BIG, "argument list too long"},
 	} {
 		if err := explainExec(test.file, test.err); err == nil || !strings.Contains(err.Error(), test.want) {

@@ -230,18 +230,40 @@ func (g cgroup) kill() bool {
 	if os.WriteFile(dirs[0]+"/cgroup.kill", []byte("1"), 0) == nil { // since Linux 5.14
 		return true
 	}
+	return killAll(func() []string {
+		b, _ := os.ReadFile(dirs[0] + "/cgroup.procs") // gone with its last process
+		return strings.Fields(string(b))
+	})
+}
+
+// killAll kills the processes that list names, and says whether none is left.
+func killAll(list func() []string) bool {
 	// A tree that forks faster than we kill it gets a few hundred rounds.
 	for range 300 {
-		b, err := os.ReadFile(dirs[0] + "/cgroup.procs")
-		if err != nil || len(bytes.TrimSpace(b)) == 0 {
+		pids := list()
+		if len(pids) == 0 {
 			return true
 		}
-		for _, f := range strings.Fields(string(b)) {
-			if pid, err := strconv.Atoi(f); err == nil && pid > 1 {
+		for _, p := range pids {
+			if pid, err := strconv.Atoi(p); err == nil && pid > 1 {
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}
 		}
 		time.Sleep(time.Millisecond)
 	}
 	return false
+}
+
+// strangers are the processes that run another program than the agent's. Kernel
+// threads and the dead run none (proc(5), exe).
+func strangers() []string {
+	own, _ := os.Readlink("/proc/self/exe")
+	programs, _ := filepath.Glob("/proc/[0-9]*/exe") // the pattern is good
+	var pids []string
+	for _, p := range programs {
+		if program, err := os.Readlink(p); err == nil && program != own {
+			pids = append(pids, filepath.Base(filepath.Dir(p)))
+		}
+	}
+	return pids
 }

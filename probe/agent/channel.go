@@ -86,8 +86,8 @@ func openChannel() (*channel, error) {
 }
 
 func openPort() (*channel, error) {
-	// Without the device there is nothing to wait for; its driver finds the
-	// ports and their names a little after it found the device.
+	// Without the device and its driver there is nothing to wait for; the driver
+	// finds the ports and their names a little after it found the device.
 	limit := 10 * time.Second
 	if !hasVirtioSerial() {
 		limit = 200 * time.Millisecond
@@ -104,8 +104,11 @@ func openPort() (*channel, error) {
 }
 
 // hasVirtioSerial says whether the virtio bus has a console device, number 3 of
-// the virtio specification.
+// the virtio specification, and a driver for it.
 func hasVirtioSerial() bool {
+	if _, err := os.Stat("/sys/bus/virtio/drivers/virtio_console"); err != nil {
+		return false
+	}
 	ids, _ := filepath.Glob("/sys/bus/virtio/devices/*/device") // the pattern is good
 	for _, id := range ids {
 		if b, err := os.ReadFile(id); err == nil && strings.TrimSpace(string(b)) == "0x0003" {

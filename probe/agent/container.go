@@ -63,6 +63,9 @@ func (a *agent) runContainer(spec probe.Spec) (wire.Done, error) {
 			return done, err
 		}
 	}
+	if spec.Terminal != nil && spec.Terminal.TTY && !hasFilesystem("devpts") {
+		return done, errors.New("the command wants a terminal, and the kernel has none (CONFIG_UNIX98_PTYS)")
+	}
 	version := spec.Cgroup
 	// The parameter by which a host with systemd is told to use version 1.
 	if version == "" && hasParameter(a.cmdline, "systemd.unified_cgroup_hierarchy=0") {
@@ -70,7 +73,7 @@ func (a *agent) runContainer(spec probe.Spec) (wire.Done, error) {
 	}
 	group, err := newCgroup("lab-"+name, version)
 	if err == nil && spec.Cgroup != "" && spec.Cgroup != group.version() {
-		err = fmt.Errorf("the kernel has no control groups of version %s", spec.Cgroup)
+		err = errors.New("the kernel has none (CONFIG_CGROUPS; version 2 since Linux 4.5; cgroup_no_v1= takes version 1 away)")
 	}
 	if err != nil && spec.Cgroup != "" {
 		return done, fmt.Errorf("the test wants control groups of version %s: %w", spec.Cgroup, err)
@@ -142,7 +145,7 @@ func (c *container) run() (wire.Done, error) {
 	done := wire.Done{Exit: -1}
 	log, err := newLogSocket()
 	if err != nil {
-		c.agent.note("syslog is not captured: make its socket: %v", err)
+		c.agent.note("syslog is not captured: make its socket: %v", lacking(err, "CONFIG_UNIX"))
 	}
 	c.plan.Syslog = log != nil
 	begin := c.begin
@@ -261,7 +264,7 @@ func (c *container) fork(log *logSocket) (pipes, error) {
 	input := [2]int{null, -1}
 	if t := c.spec.Terminal; t != nil {
 		if input, err = inputPair(t.TTY); err != nil {
-			return pipes{}, fmt.Errorf("make the command's input: %w", err)
+			return pipes{}, fmt.Errorf("make the command's input: %w", lacking(err, "CONFIG_UNIX"))
 		}
 		defer unix.Close(input[0])
 	}
@@ -431,7 +434,11 @@ func (c *container) kill() {
 	if c.pid > 0 && !c.reaped.Load() {
 		_ = unix.Kill(c.pid, unix.SIGKILL)
 	}
-	if !c.group.kill() {
+	gone := c.group.kill()
+	if c.group.version() == "none" && !hasNamespace("pid") && c.spec.Runtime == "" {
+		gone = killAll(strangers) // nothing else keeps them together
+	}
+	if !gone {
 		c.agent.note("some of the container's processes could not be killed")
 	}
 }

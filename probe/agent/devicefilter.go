@@ -86,6 +86,9 @@ func attachDeviceFilter(dir string, rules [][2]int32) error {
 	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&load)), unsafe.Sizeof(load))
 	runtime.KeepAlive(program)
 	runtime.KeepAlive(license)
+	if errno == unix.EINVAL || errno == unix.ENOSYS { // as of a program, or a call, that it does not know
+		return fmt.Errorf("load the device filter: %w (does the kernel have CONFIG_CGROUP_BPF, and is it Linux 4.15?)", errno)
+	}
 	if errno != 0 {
 		return fmt.Errorf("load the device filter: %w", errno)
 	}

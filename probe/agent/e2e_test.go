@@ -389,3 +389,28 @@ func TestContainerSettings(t *testing.T) {
 		t.Errorf("container %+v", c)
 	}
 }
+
+// TestOldCalls has a guest with the system calls of Linux 3.13, the last of which is
+// finit_module, 313 on x86-64: no getrandom, no seccomp(2), no bpf, no statx.
+func TestOldCalls(t *testing.T) {
+	g := bootable(t)
+	spec := sh(`grep Seccomp: /proc/self/status; id -u; head -c 3 /dev/urandom | wc -c; logger said; cat /proc/self/comm | cat; calls`)
+	spec.UserNS, spec.Cgroup, spec.Trace, spec.Epoch = true, "1", true, time.Unix(1500000000, 0)
+	o := g.pass(t, machine{spec: spec, cmdline: "calls=313"})
+	o.lines(t, "Seccomp:	2", "0", "3", "cat", "keyctl EPERM", "clone3 ENOSYS", "unshare EPERM", "vsock EPERM", "netlink EINVAL", "nothing ENOSYS")
+	if !strings.Contains(string(o.Syslog), "said") {
+		t.Errorf("syslog %q", o.Syslog)
+	}
+	if want := "getrandom("; !strings.Contains(string(o.Trace), want) || !strings.Contains(string(o.Trace), "ENOSYS") {
+		t.Errorf("trace without %q and ENOSYS:\n%s", want, o.Trace)
+	}
+	if o.Notes != nil {
+		t.Errorf("notes %q", o.Notes)
+	}
+	// Version 2's devices are kept away by a program, which takes bpf(2).
+	o = g.pass(t, machine{spec: sh("echo x"), cmdline: "calls=313"})
+	o.lines(t, "x")
+	if len(o.Notes) != 1 || !strings.Contains(o.Notes[0], "the container can use any of the guest's devices: load the device filter: function not implemented (does the kernel have CONFIG_CGROUP_BPF, and is it Linux 4.15?)") {
+		t.Errorf("notes %q", o.Notes)
+	}
+}

@@ -70,6 +70,9 @@ func explainExec(file string, err error) error {
 		return fmt.Errorf("command %s: it is not an executable file: %w", file, err)
 	case errors.Is(err, unix.ENOEXEC):
 		f, elfErr := elf.Open(file)
+		if elfErr != nil && interpreter(file) != "" {
+			return fmt.Errorf("command %s: a script, and the kernel runs none (CONFIG_BINFMT_SCRIPT): %w", file, err)
+		}
 		if elfErr != nil {
 			return fmt.Errorf("command %s: neither a program nor a script that begins with #!: %w", file, err)
 		}

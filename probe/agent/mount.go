@@ -30,17 +30,17 @@ func mountEarly() error {
 	for _, m := range []struct {
 		fstype, target string
 		flags          uintptr
-		data           string
+		data, option   string
 	}{
-		{"devtmpfs", "/dev", unix.MS_NOSUID, "mode=755"},
-		{"proc", "/proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
-		{"sysfs", "/sys", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+		{"devtmpfs", "/dev", unix.MS_NOSUID, "mode=755", "CONFIG_DEVTMPFS"},
+		{"proc", "/proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", "CONFIG_PROC_FS"},
+		{"sysfs", "/sys", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", "CONFIG_SYSFS"},
 	} {
 		if err := os.MkdirAll(m.target, 0o755); err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
 		if err := unix.Mount(m.fstype, m.target, m.fstype, m.flags, m.data); err != nil {
-			return fmt.Errorf("mount %s on %s: %w", m.fstype, m.target, err)
+			return fmt.Errorf("mount %s on %s: %w", m.fstype, m.target, lacking(err, m.option))
 		}
 	}
 	return nil
@@ -58,7 +58,7 @@ func mountDisk(limit time.Duration) (device string, err error) {
 		return "", fmt.Errorf("mount the disk: %w", err)
 	}
 	if err := unix.Mount(device, target, "ext4", unix.MS_NOATIME, selinuxMountData()); err != nil {
-		return "", fmt.Errorf("mount %s as ext4: %w", device, err)
+		return "", fmt.Errorf("mount %s as ext4: %w", device, lacking(err, "CONFIG_EXT4_FS"))
 	}
 	for _, dir := range []string{"/dev", "/proc", "/sys"} {
 		if err := os.MkdirAll(target+dir, 0o755); err != nil {

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -108,8 +109,9 @@ func (s *stager) enter() error {
 			}
 		}
 	}
-	if err := loopbackUp(); err != nil {
-		s.note("bring up the loopback interface: %v", err)
+	// That there is no network at all has been said.
+	if err := loopbackUp(); err != nil && !errors.Is(err, unix.ENOSYS) {
+		s.note("bring up the loopback interface: %v", lacking(err, "CONFIG_INET"))
 	}
 	old, err := pivot(s.Rootfs)
 	if err != nil {
@@ -245,10 +247,10 @@ func (s *stager) exec(u identity) error {
 		}
 	}
 	if err := limitCaps(s.Caps); err != nil {
-		return fmt.Errorf("limit capabilities: %w", err)
+		return fmt.Errorf("limit capabilities: %w", lacking(err, "CONFIG_MULTIUSER"))
 	}
 	if err := become(u); err != nil {
-		return err
+		return lacking(err, "CONFIG_MULTIUSER")
 	}
 	if err := unix.Chdir(process.Cwd); err != nil {
 		return fmt.Errorf("enter working directory %s: %w", process.Cwd, err)

@@ -53,6 +53,12 @@ func (s *stager) mount(m specs.Mount) error {
 	if err == nil {
 		err = unix.Mount(m.Source, m.Destination, m.Type, o.flags, o.data)
 	}
+	if errors.Is(err, unix.EINVAL) && m.Type == "devpts" {
+		s.note("the container shares the guest's terminals: the kernel has one %s for all (before Linux 4.7 without CONFIG_DEVPTS_MULTIPLE_INSTANCES)", m.Type)
+		if err = unix.Mount(m.Source, m.Destination, m.Type, o.flags, ""); err == nil {
+			err = s.makeNode("/dev/ptmx", unix.S_IFCHR|0o666, 5, 2)
+		}
+	}
 	if errors.Is(err, unix.ENODEV) && m.Type != "proc" {
 		s.note("%s is not mounted: the kernel has no %s file system", m.Destination, m.Type)
 		return nil
