@@ -3,15 +3,19 @@ package lab
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"lab/kernel/console"
+	"lab/kernel/qemu"
 	"lab/probe"
 )
 
 // ShellOptions say how an interactive command is connected.
 type ShellOptions struct {
+	Env      []string // NAME=value, for the command, where the test says nothing else
 	Terminal probe.Terminal
 	Talk     *probe.Talk
 	Timeout  time.Duration // 0: it may run for ever
@@ -25,21 +29,14 @@ const forever = 10 * 365 * 24 * time.Hour
 // command of its test with the caller instead of judging it. Trial.End says whether
 // the command ran to its end; then Result.Exit is its status.
 func (l *Lab) Shell(ctx context.Context, s Spec, o ShellOptions) (Trial, error) {
-	if len(s.Test.Command) == 0 {
-		s.Test.Command = []string{"/bin/sh"}
-	}
-	s.Test.Terminal = &o.Terminal
-	if err := s.Validate(); err != nil {
-		return Trial{}, err
-	}
 	if s.Machine.Exact {
 		return Trial{}, errors.New("an exact machine waits for nobody: a shell goes without --exact")
 	}
-	if s.Test.Runtime != "" {
-		return Trial{}, errors.New("a real engine is not connected with the caller: a shell goes without --runtime")
+	if err := interactive(&s.Test, o); err != nil {
+		return Trial{}, err
 	}
-	if s.Test.Timeout = o.Timeout; o.Timeout == 0 {
-		s.Test.Timeout = forever
+	if err := s.Validate(); err != nil {
+		return Trial{}, err
 	}
 	k, err := l.source(ctx, s)
 	if err != nil {
@@ -54,19 +51,35 @@ func (l *Lab) Shell(ctx context.Context, s Spec, o ShellOptions) (Trial, error) 
 	if err != nil || t.End != EndBuilt {
 		return t, err
 	}
-	return t, l.talk(ctx, s, g, o, &t)
-}
-
-// talk boots the trial's kernel with the guest, and stays connected to its end.
-func (l *Lab) talk(ctx context.Context, s Spec, g *guest, o ShellOptions, t *Trial) error {
-	if ok, err := checkConfig(s, t); !ok {
-		return err
+	if ok, err := checkConfig(s, &t); !ok {
+		return t, err
 	}
 	m, f, err := g.machine(s, t.Kernel)
 	if err != nil {
-		return err
+		return t, err
 	}
 	defer f.Close()
+	return t, l.talk(ctx, m, s.Machine.BootTimeout, s.Test.Timeout, o, &t)
+}
+
+// interactive makes of a test one whose command, or a shell, is connected.
+func interactive(test *probe.Spec, o ShellOptions) error {
+	if test.Runtime != "" {
+		return fmt.Errorf("%s is not connected with the caller: a shell takes a container that lab's own agent makes", test.Runtime)
+	}
+	if len(test.Command) == 0 {
+		test.Command = []string{"/bin/sh"}
+	}
+	test.Env = slices.Concat(o.Env, test.Env)
+	test.Terminal = &o.Terminal
+	if test.Timeout = o.Timeout; o.Timeout == 0 {
+		test.Timeout = forever
+	}
+	return nil
+}
+
+// talk boots the machine with the trial's kernel, and stays connected to its end.
+func (l *Lab) talk(ctx context.Context, m qemu.Machine, bootTimeout, testTimeout time.Duration, o ShellOptions, t *Trial) error {
 	log := console.NewLog(consoleLimit)
 	if m.Console = log; o.Console != nil {
 		m.Console = io.MultiWriter(log, o.Console)
@@ -78,5 +91,5 @@ func (l *Lab) talk(ctx context.Context, s Spec, g *guest, o ShellOptions, t *Tri
 	if err != nil {
 		return err
 	}
-	return watch(ctx, m, vm, log, start, s.Machine.BootTimeout, s.Test.Timeout, o.Talk, t)
+	return watch(ctx, m, vm, log, start, bootTimeout, testTimeout, o.Talk, t)
 }

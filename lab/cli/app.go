@@ -107,17 +107,18 @@ func hideBehindDashes(app *cli.App, args []string) {
 	}
 }
 
-// flagsFirst has the flags of lab report stand before the bundle, wherever they were
-// given: it takes one argument, and no command behind "--".
+// flagsFirst has the flags of lab report and lab shell stand before the bundle, wherever
+// they were given. A "--" comes to stand before it, too.
 func flagsFirst(app *cli.App, args []string) []string {
 	rest, dashed := firstArgument(app.Flags, args[min(1, len(args)):])
-	if len(rest) == 0 || dashed || rest[0] != "report" {
+	if len(rest) == 0 || dashed || rest[0] != "report" && rest[0] != "shell" {
 		return args
 	}
+	command := app.Command(rest[0])
 	done := len(args) - len(rest) + 1
 	flags, others := slices.Clone(args[:done]), []string(nil)
 	for rest = args[done:]; len(rest) > 0; {
-		at, dashed := firstArgument(app.Command("report").Flags, rest)
+		at, dashed := firstArgument(command.Flags, rest)
 		flags = append(flags, rest[:len(rest)-len(at)]...)
 		if len(at) == 0 {
 			break

@@ -43,9 +43,17 @@ that was broken off goes on where it stopped.`
 // sourceFlags say how to get a bundle, and whose it has to be.
 func sourceFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "verify", Usage: "refuse a bundle that none of the allowed signers in `FILE` has signed (ssh-keygen(1), ALLOWED SIGNERS)", Category: catBundle},
-		mirrorFlag(catBundle), plainHTTPFlag(catBundle),
+		verifyFlag(), mirrorFlag(catBundle), plainHTTPFlag(catBundle),
 	}
+}
+
+func verifyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "verify", Usage: "refuse a bundle that none of the allowed signers in `FILE` has signed (ssh-keygen(1), ALLOWED SIGNERS)", Category: catBundle}
+}
+
+// allowKVMFlag is on commands that boot a bundle's kernels.
+func allowKVMFlag(category string) cli.Flag {
+	return &cli.BoolFlag{Name: "allow-kvm", Usage: "let the bundle's kernels have KVM, where it works: faster, and another part of the host's kernel that a stranger's kernel can reach", Category: category}
 }
 
 // bundleSource is an argument and what sourceFlags say of it.

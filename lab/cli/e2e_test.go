@@ -162,6 +162,11 @@ func testSu(t *testing.T, home string, d demoResult) {
 		}
 	}
 
+	// What the bundle's container may do it may by hand, too.
+	if told, stderr := runLab(t, t.TempDir(), 7, "shell", filepath.Join(home, "su.tar"), "--bad", "--", "sh", "-c", "grep CapBnd /proc/self/status; echo $HOSTNAME; exit 7"); told != "CapBnd:\t00000000880425fb\ntest\n" {
+		t.Errorf("lab shell says %s\n%s", told, stderr)
+	}
+
 	differs := func(want []string, runs ...string) {
 		t.Helper()
 		out, _ := runLab(t, home, ExitBad, append([]string{"diff"}, runs...)...)

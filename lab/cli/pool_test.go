@@ -78,6 +78,10 @@ func TestBisectPackages(t *testing.T) {
 	if stdout, _ := runLab(t, home, ExitGood, "reproduce", bundle); !strings.Contains(stdout, k.Release+" of linux-image-test 6.1-7: bad") || !strings.HasSuffix(stdout, "\nsame\n") {
 		t.Errorf("lab reproduce says %s", stdout)
 	}
+	// The modules that the bundle has are loaded, though the agent is another.
+	if stdout, _ := runLab(t, home, ExitGood, "shell", bundle, "--good", "--", "cat", "/proc/modules"); !strings.Contains(stdout, "dummy ") {
+		t.Errorf("lab shell has the modules %s", stdout)
+	}
 	if stdout, _ := runLab(t, home, ExitGood, "reproduce", "--kernel", filepath.Join(dir, "linux_6.1-2.deb"), bundle); !strings.HasSuffix(stdout, "\nfixed\n") {
 		t.Errorf("lab reproduce --kernel says %s", stdout)
 	}

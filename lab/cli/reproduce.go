@@ -48,7 +48,7 @@ EXAMPLES
 			&cli.StringFlag{Name: "commit", Usage: "build revision `REV` of --repo and run the test on it", Value: "HEAD", Category: catKernel},
 		}, kernelFlags(), []cli.Flag{
 			&cli.BoolFlag{Name: "replay", Usage: "play back the bundle's recordings, and boot nothing else", Category: catMachine},
-			&cli.BoolFlag{Name: "allow-kvm", Usage: "let the bundle's kernels have KVM, where it works: faster, and another part of the host's kernel that a stranger's kernel can reach", Category: catMachine},
+			allowKVMFlag(catMachine),
 			&cli.BoolFlag{Name: "exact", Usage: "the runs must be the recorded ones byte by byte, which lab bisect --exact recorded", Category: catMachine},
 			&cli.StringFlag{Name: "qemu", Usage: "run this QEMU `BINARY`", DefaultText: "qemu-system-ARCH", Category: catMachine},
 			jsonFlag(),

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"lab/lab"
+	"lab/lab/bundle"
 	"lab/probe"
 	"lab/probe/wire"
 )
@@ -23,18 +24,22 @@ func shellCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "shell",
 		Usage:     "boot one kernel and work in the container by hand",
-		ArgsUsage: "[-- COMMAND [ARG...]]",
+		ArgsUsage: "[BUNDLE --good|--bad] [-- COMMAND [ARG...]]",
 		Description: `Boots a kernel as lab run does, and connects /bin/sh, or COMMAND, in the container
 with this terminal: its size is followed, Ctrl-C and job control work in the guest.
 Where standard input is no terminal, there is none in the container: a script comes
 in, and stdout and stderr stay apart. What is written is gone with the guest.
 
+With a BUNDLE it is that one's kernel, --good or --bad, with its disk, machine, boot
+options and container. It is verified and confined as by lab reproduce: a FILE, an
+http:// or https:// URL, or the REF of one in a registry or layout.
+
 The line ~. ends the guest at once (~ counts at the beginning of a line only; ~~ is
 one ~). There is no time limit unless --timeout says one. The kernel's own messages
 are shown with --console, and their end where the kernel dies.
 
-What the guest writes goes to this terminal as it is: an image that is not trusted
-can do what escape sequences can do. --runtime and --exact have no shell.
+What the guest writes goes to this terminal as it is: an image or a bundle that is
+not trusted can do what escape sequences can do. --runtime and --exact have no shell.
 
 The exit status is the command's; 125 where the guest does not get to it or the kernel
 dies, 130 after ~. .
@@ -43,11 +48,26 @@ EXAMPLES
    lab shell --kernel bzImage --image docker://127.0.0.1:5000/app:1
    lab shell --repo ~/linux --commit v6.1.150 --image rootfs:app.tar --privileged
    lab shell --kernel bzImage --image rootfs:app.tar -- su -c id
-   lab shell --kernel bzImage --image rootfs:app.tar < script.sh`,
+   lab shell --kernel bzImage --image rootfs:app.tar < script.sh
+   lab shell bundle.tar --bad
+   lab shell bundle.tar --good -- su -c id`,
 		Flags: slices.Concat(oneKernelFlags(), []cli.Flag{
 			&cli.BoolFlag{Name: "console", Usage: "show what the kernel says, on stderr", Category: catOutput},
+			&cli.BoolFlag{Name: bundle.RoleGood, Usage: "boot the bundle's good kernel", Category: catBundle},
+			&cli.BoolFlag{Name: bundle.RoleBad, Usage: "boot the bundle's bad kernel", Category: catBundle},
+			&cli.BoolFlag{Name: bundle.RoleCulprit, Usage: "boot the bundle's kernel of the first bad commit, where it is another one", Category: catBundle},
+			&cli.BoolFlag{Name: bundle.RoleParent, Usage: "boot the bundle's kernel of that one's parent, where it is another one", Category: catBundle},
+			verifyFlag(), allowKVMFlag(catBundle),
 		}, kernelFlags(), testFlags()),
 		Action: func(c *cli.Context) error {
+			if places := beforeDashes(c); len(places) > 0 {
+				return shellOfBundle(c, places)
+			}
+			for _, name := range ofBundles {
+				if c.IsSet(name) {
+					return usagef("--%s goes with a bundle: lab shell bundle.tar --bad", name)
+				}
+			}
 			s, err := runSpec(c)
 			if err != nil {
 				return err
@@ -58,18 +78,65 @@ EXAMPLES
 			case s.Test.Runtime != "":
 				return usagef("--runtime has no shell: lab's own agent runs it")
 			}
-			return runShell(c, s)
+			return runShell(c, func(ctx context.Context, o lab.ShellOptions) (lab.Trial, error) {
+				return theLab(c).Shell(ctx, s, o)
+			})
 		},
 	}
 }
 
-func runShell(c *cli.Context, s lab.Spec) error {
+// roles are the bundle's kernels that there are flags for.
+var roles = []string{bundle.RoleGood, bundle.RoleBad, bundle.RoleCulprit, bundle.RoleParent}
+
+// ofBundles are the flags that go with a bundle only.
+var ofBundles = append([]string{"verify", "allow-kvm"}, roles...)
+
+// withBundles are the other flags that may stand beside one. All else the bundle says.
+var withBundles = []string{"console", "timeout", "qemu", "registry-mirror", "plain-http"}
+
+// shellOfBundle is lab shell with the arguments that stand before "--".
+func shellOfBundle(c *cli.Context, places []string) error {
+	if len(places) > 1 {
+		return usagef("unexpected argument %q: a command to run stands behind --", places[1])
+	}
+	if places[0] == "-" {
+		return usagef("standard input is the shell's: keep the bundle in a file")
+	}
+	s := lab.BundleShell{Command: c.Args().Slice()[1:], QEMU: c.String("qemu"), AllowKVM: c.Bool("allow-kvm")}
+	for _, f := range c.Command.Flags {
+		name := f.Names()[0]
+		if c.IsSet(name) && !slices.Contains(ofBundles, name) && !slices.Contains(withBundles, name) {
+			return usagef("--%s does not go with a bundle, which has it recorded", name)
+		}
+	}
+	for _, role := range roles {
+		if c.Bool(role) && s.Role != "" {
+			return usagef("--%s and --%s exclude each other", s.Role, role)
+		}
+		if c.Bool(role) {
+			s.Role = role
+		}
+	}
+	if s.Role == "" {
+		return usagef("which of the bundle's kernels? --good or --bad")
+	}
+	from, err := bundleSource(c, places[0])
+	if err != nil {
+		return err
+	}
+	return runShell(c, func(ctx context.Context, o lab.ShellOptions) (lab.Trial, error) {
+		return theLab(c).ShellBundle(ctx, from, s, o)
+	})
+}
+
+// runShell connects what shell boots with the standard streams.
+func runShell(c *cli.Context, shell func(context.Context, lab.ShellOptions) (lab.Trial, error)) error {
 	ctx, cancel := context.WithCancelCause(c.Context)
 	defer cancel(nil)
 	l := theLab(c)
 	o := lab.ShellOptions{Talk: &probe.Talk{In: os.Stdin, Out: c.App.Writer, Err: c.App.ErrWriter, Ready: func() { l.Progress.Show("") }}}
 	if c.IsSet("timeout") {
-		o.Timeout = s.Test.Timeout
+		o.Timeout = c.Duration("timeout")
 	}
 	if c.Bool("console") {
 		o.Console = c.App.ErrWriter
@@ -85,7 +152,7 @@ func runShell(c *cli.Context, s lab.Spec) error {
 		default: // it has none
 		}
 		if name := os.Getenv("TERM"); name != "" {
-			s.Test.Env = append([]string{"TERM=" + name}, s.Test.Env...)
+			o.Env = []string{"TERM=" + name}
 		}
 		o.Talk.Sizes = sizes
 		o.Talk.In = &escape{in: os.Stdin, quit: func() { cancel(fmt.Errorf("the guest was ended by ~.: %w", lab.ErrStopped)) }}
@@ -100,7 +167,7 @@ func runShell(c *cli.Context, s lab.Spec) error {
 		}
 	}
 	defer func() { restore() }()
-	t, err := l.Shell(ctx, s, o)
+	t, err := shell(ctx, o)
 	restore()
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lab/lab/bundle"
 	"lab/lab/debiantest"
 )
 
@@ -38,6 +39,35 @@ func TestEscape(t *testing.T) {
 			if err != nil || string(out) != want.out || quit != want.quit {
 				t.Errorf("%q %s: %q, quit %v, %v; want %q, %v", in, how, out, quit, err, want.out, want.quit)
 			}
+		}
+	}
+}
+
+func TestShellOfABundle(t *testing.T) {
+	file, cache := tinyBundle(t, nil), t.TempDir()
+	engine := tinyBundle(t, func(m *bundle.Manifest, _ map[string]string) {
+		m.Test.Runtime = "crun"
+		m.Images = append(m.Images, m.Images[0])
+		m.Images[1].Name = ""
+	})
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{file + " --parent", ExitFailure, "has no parent kernel, it has good, bad"},
+		{file, ExitUsage, "which of the bundle's kernels?"},
+		{file + " --good --bad", ExitUsage, "--good and --bad exclude each other"},
+		{file + " --bad -m 64", ExitUsage, "--memory does not go with a bundle"},
+		{"--bad " + file + " more -- sh", ExitUsage, `unexpected argument "more"`},
+		{"- --bad", ExitUsage, "keep the bundle in a file"},
+		{"--bad", ExitUsage, "--bad goes with a bundle"},
+		{"--kernel bzImage --allow-kvm -- sh", ExitUsage, "--allow-kvm goes with a bundle"},
+		{engine + " --bad", ExitFailure, "crun is not connected"},
+	} {
+		code, _, stderr := labTest(t, cache, append([]string{"shell"}, strings.Fields(c.args)...)...)
+		if code != c.code || !strings.Contains(stderr, c.says) {
+			t.Errorf("lab shell %s: exit status %d, want %d with %q\n%s", c.args, code, c.code, c.says, stderr)
 		}
 	}
 }
