@@ -17,6 +17,12 @@ type want struct{ symbol, of string }
 // and what its container has for the asking, and is run without: the agent then
 // says so.
 func wants(t probe.Spec) (must, may []want) {
+	if t.Terminal != nil && t.Terminal.TTY {
+		must = append(must, want{"UNIX98_PTYS", "a terminal"}, want{"UNIX", "a terminal"})
+	}
+	if t.Guest { // there is no container
+		return must, may
+	}
 	must = append(must, want{"MULTIUSER", "users other than root"})
 	if t.UserNS {
 		must = append(must, want{"USER_NS", "a user namespace"})
@@ -33,9 +39,6 @@ func wants(t probe.Spec) (must, may []want) {
 		must = append(must, want{"SECCOMP_FILTER", "the seccomp profile " + t.Seccomp})
 	default:
 		may = append(may, want{"SECCOMP_FILTER", "a filter of system calls"})
-	}
-	if t.Terminal != nil && t.Terminal.TTY {
-		must = append(must, want{"UNIX98_PTYS", "a terminal"}, want{"UNIX", "a terminal"})
 	}
 	own := []want{
 		{"PID_NS", "process numbers of its own"}, {"NET_NS", "a network of its own"},

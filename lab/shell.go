@@ -16,6 +16,7 @@ import (
 // ShellOptions say how an interactive command is connected.
 type ShellOptions struct {
 	Env      []string // NAME=value, for the command, where the test says nothing else
+	Guest    bool     // in the guest itself, not in the container
 	Terminal probe.Terminal
 	Talk     *probe.Talk
 	Timeout  time.Duration // 0: it may run for ever
@@ -38,6 +39,7 @@ func (l *Lab) Shell(ctx context.Context, s Spec, o ShellOptions) (Trial, error) 
 	if err := s.Validate(); err != nil {
 		return Trial{}, err
 	}
+	s.Test.Timeout = o.timeout()
 	k, err := l.source(ctx, s)
 	if err != nil {
 		return Trial{}, err
@@ -64,7 +66,8 @@ func (l *Lab) Shell(ctx context.Context, s Spec, o ShellOptions) (Trial, error) 
 
 // interactive makes of a test one whose command, or a shell, is connected.
 func interactive(test *probe.Spec, o ShellOptions) error {
-	if test.Runtime != "" {
+	test.Guest = o.Guest
+	if test.Runtime != "" && !test.Guest {
 		return fmt.Errorf("%s is not connected with the caller: a shell takes a container that lab's own agent makes", test.Runtime)
 	}
 	if len(test.Command) == 0 {
@@ -72,10 +75,15 @@ func interactive(test *probe.Spec, o ShellOptions) error {
 	}
 	test.Env = slices.Concat(o.Env, test.Env)
 	test.Terminal = &o.Terminal
-	if test.Timeout = o.Timeout; o.Timeout == 0 {
-		test.Timeout = forever
-	}
 	return nil
+}
+
+// timeout is that of the command.
+func (o ShellOptions) timeout() time.Duration {
+	if o.Timeout == 0 {
+		return forever
+	}
+	return o.Timeout
 }
 
 // talk boots the machine with the trial's kernel, and stays connected to its end.

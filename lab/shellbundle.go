@@ -41,6 +41,7 @@ func (l *Lab) ShellBundle(ctx context.Context, from BundleSource, s BundleShell,
 	if err := test.Validate(); err != nil {
 		return Trial{}, err
 	}
+	test.Timeout = o.timeout()
 	agent, err := l.Agent()
 	if err != nil {
 		return Trial{}, err

@@ -85,6 +85,11 @@ type Spec struct {
 	// Runtime is the program of the guest's base that runs the container, one of
 	// Runtimes. Empty is the agent itself, which needs no base.
 	Runtime string `json:"runtime,omitempty"`
+	// Guest runs Command in the guest itself, as root, with the agent's namespaces and all
+	// capabilities: in the base, or where there is none in the container's root file
+	// system. Nothing of the container is made: of it only Env, Cgroup and SELinuxPolicy
+	// hold.
+	Guest bool `json:"guest,omitempty"`
 	// CapAdd and CapDrop change the container's capabilities: names with or
 	// without CAP_, in any case, or ALL. Drops of single capabilities win over
 	// CapAdd ALL, adds of single capabilities win over CapDrop ALL.
@@ -268,6 +273,9 @@ func (s Spec) Validate() error {
 	}
 	if len(s.Seccomp) > maxSeccompName || strings.ContainsFunc(s.Seccomp, unicode.IsControl) || !utf8.ValidString(s.Seccomp) {
 		bad("seccomp profile's name %.80q: want at most %d bytes of text", s.Seccomp, maxSeccompName)
+	}
+	if s.Guest && len(s.Command) == 0 {
+		bad("in the guest itself no image's command runs, and there is no other")
 	}
 	if s.Runtime != "" && !slices.Contains(Runtimes, s.Runtime) {
 		bad("runtime %q: want %s", s.Runtime, strings.Join(Runtimes, ", "))

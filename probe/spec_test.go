@@ -15,7 +15,7 @@ import (
 
 // full has a value in every field.
 var full = Spec{
-	Container: "app", Command: []string{"sh", "-c", "true"}, Env: []string{"A=b"}, User: "nobody:nogroup", Cwd: "/tmp", Runtime: "crun",
+	Container: "app", Command: []string{"sh", "-c", "true"}, Env: []string{"A=b"}, User: "nobody:nogroup", Cwd: "/tmp", Runtime: "crun", Guest: true,
 	CapAdd: []string{"NET_ADMIN"}, CapDrop: []string{"ALL"}, Seccomp: "mine.json", SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`, UserNS: true, Cgroup: "1",
 	Devices: true, Unmasked: true, Writable: true, Privileged: true, SELinuxFS: "rw", SELinuxPolicy: packedPolicy,
 	Terminal: &Terminal{TTY: true, Window: wire.Window{Rows: 24, Cols: 80}}, Timeout: 90 * time.Second,
@@ -24,7 +24,7 @@ var full = Spec{
 
 var packedPolicy, _ = PackPolicy(aPolicy(100))
 
-var fullJSON = `{"container":"app","command":["sh","-c","true"],"env":["A=b"],"user":"nobody:nogroup","cwd":"/tmp","runtime":"crun","cap_add":["NET_ADMIN"],"cap_drop":["ALL"],"seccomp":"mine.json","seccomp_profile":"{\"defaultAction\":\"SCMP_ACT_ALLOW\"}","userns":true,"cgroup":"1","devices":true,"unmasked":true,"writable":true,"privileged":true,"selinux_fs":"rw","selinux_policy":"` + base64.StdEncoding.EncodeToString(packedPolicy) + `","terminal":{"tty":true,"rows":24,"cols":80},"epoch":"2020-01-02T03:04:05Z","trace":true,"max_output":1000,"timeout":"1m30s"}`
+var fullJSON = `{"container":"app","command":["sh","-c","true"],"env":["A=b"],"user":"nobody:nogroup","cwd":"/tmp","runtime":"crun","guest":true,"cap_add":["NET_ADMIN"],"cap_drop":["ALL"],"seccomp":"mine.json","seccomp_profile":"{\"defaultAction\":\"SCMP_ACT_ALLOW\"}","userns":true,"cgroup":"1","devices":true,"unmasked":true,"writable":true,"privileged":true,"selinux_fs":"rw","selinux_policy":"` + base64.StdEncoding.EncodeToString(packedPolicy) + `","terminal":{"tty":true,"rows":24,"cols":80},"epoch":"2020-01-02T03:04:05Z","trace":true,"max_output":1000,"timeout":"1m30s"}`
 
 func TestSpecJSON(t *testing.T) {
 	for i, v := 0, reflect.ValueOf(full); i < v.NumField(); i++ {
@@ -70,6 +70,7 @@ func TestValidate(t *testing.T) {
 	for want, s := range map[string]Spec{
 		`container name "../x"`:             {Container: "../x"},
 		`container name ".x"`:               {Container: ".x"},
+		"no image's command runs":           {Guest: true},
 		"the command's name is empty":       {Command: []string{""}},
 		`argument "a\x00b" has a NUL byte`:  {Command: []string{"a\x00b"}},
 		"131072 bytes, the kernel accepts":  {Command: []string{"x", strings.Repeat("x", 128<<10)}},

@@ -12,7 +12,7 @@ type Talk struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Sizes    <-chan wire.Window // sizes that the terminal takes; nil without one
-	Ready    func()             // called once, when the command runs; then In is read
+	Ready    func(Container)    // called once, when the command runs, with what it was given; then In is read
 }
 
 // take deals with the frames that are no part of a result.
@@ -27,7 +27,13 @@ func (t *Talk) take(w *wire.Writer, f wire.Frame) (bool, error) {
 		if t.Ready != nil {
 			ready := t.Ready
 			t.Ready = nil
-			ready()
+			var k Container
+			if len(f.Payload) > 0 {
+				if err := f.Decode(&k); err != nil {
+					return false, err
+				}
+			}
+			ready(k)
 			go t.feed(w)
 			go t.resize(w)
 		}

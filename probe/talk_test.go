@@ -14,7 +14,7 @@ func TestTalk(t *testing.T) {
 	s, g := session(t, wire.Hello{})
 	var out, errs bytes.Buffer
 	ready := 0
-	s.Talk = &Talk{In: strings.NewReader("typed"), Out: &out, Err: &errs, Ready: func() { ready++ }}
+	s.Talk = &Talk{In: strings.NewReader("typed"), Out: &out, Err: &errs, Ready: func(Container) { ready++ }}
 	heard := make(chan string)
 	go func() {
 		defer close(heard)

@@ -30,6 +30,12 @@ with this terminal: its size is followed, Ctrl-C and job control work in the gue
 Where standard input is no terminal, there is none in the container: a script comes
 in, and stdout and stderr stay apart. What is written is gone with the guest.
 
+With --guest it is a shell in the guest itself: root with all capabilities, in no
+namespace, control group or filter of its own, as if nobody had made a container.
+Where there is a --base that is its root, with the container's files in
+/containers/NAME/rootfs (test is the NAME of --image); else the container's files are,
+with the guest's /dev, /proc and /sys. Engines of the base can be tried by hand.
+
 With a BUNDLE it is that one's kernel, --good or --bad, with its disk, machine, boot
 options and container. It is verified and confined as by lab reproduce: a FILE, an
 http:// or https:// URL, or the REF of one in a registry or layout.
@@ -39,7 +45,8 @@ one ~). There is no time limit unless --timeout says one. The kernel's own messa
 are shown with --console, and their end where the kernel dies.
 
 What the guest writes goes to this terminal as it is: an image or a bundle that is
-not trusted can do what escape sequences can do. --runtime and --exact have no shell.
+not trusted can do what escape sequences can do. --exact has no shell, and --runtime
+one with --guest only.
 
 The exit status is the command's; 125 where the guest does not get to it or the kernel
 dies, 130 after ~. .
@@ -50,8 +57,10 @@ EXAMPLES
    lab shell --kernel bzImage --image rootfs:app.tar -- su -c id
    lab shell --kernel bzImage --image rootfs:app.tar < script.sh
    lab shell bundle.tar --bad
-   lab shell bundle.tar --good -- su -c id`,
+   lab shell bundle.tar --good -- su -c id
+   lab shell --guest --kernel bzImage --image rootfs:app.tar --base rootfs:debian.tar`,
 		Flags: slices.Concat(oneKernelFlags(), []cli.Flag{
+			&cli.BoolFlag{Name: "guest", Usage: "in the guest itself, not in the container", Category: catTest},
 			&cli.BoolFlag{Name: "console", Usage: "show what the kernel says, on stderr", Category: catOutput},
 			&cli.BoolFlag{Name: bundle.RoleGood, Usage: "boot the bundle's good kernel", Category: catBundle},
 			&cli.BoolFlag{Name: bundle.RoleBad, Usage: "boot the bundle's bad kernel", Category: catBundle},
@@ -75,8 +84,13 @@ EXAMPLES
 			switch {
 			case s.Machine.Exact:
 				return usagef("--exact has no shell: such a guest waits for nobody")
-			case s.Test.Runtime != "":
-				return usagef("--runtime has no shell: lab's own agent runs it")
+			case s.Test.Runtime != "" && !c.Bool("guest"):
+				return usagef("--runtime has no shell but in the guest itself, with --guest: there it can be run by hand")
+			}
+			for _, f := range containerFlags() {
+				if name := f.Names()[0]; c.Bool("guest") && c.IsSet(name) && !slices.Contains(ofGuest, name) {
+					return usagef("--%s is for the container, and --guest does not make it", name)
+				}
 			}
 			return runShell(c, func(ctx context.Context, o lab.ShellOptions) (lab.Trial, error) {
 				return theLab(c).Shell(ctx, s, o)
@@ -91,8 +105,11 @@ var roles = []string{bundle.RoleGood, bundle.RoleBad, bundle.RoleCulprit, bundle
 // ofBundles are the flags that go with a bundle only.
 var ofBundles = append([]string{"verify", "allow-kvm"}, roles...)
 
+// ofGuest are those of containerFlags that go with --guest.
+var ofGuest = []string{"env", "cgroup", "selinux-policy", "timeout"}
+
 // withBundles are the other flags that may stand beside one. All else the bundle says.
-var withBundles = []string{"console", "timeout", "qemu", "registry-mirror", "plain-http"}
+var withBundles = []string{"guest", "console", "timeout", "qemu", "registry-mirror", "plain-http"}
 
 // shellOfBundle is lab shell with the arguments that stand before "--".
 func shellOfBundle(c *cli.Context, places []string) error {
@@ -134,7 +151,8 @@ func runShell(c *cli.Context, shell func(context.Context, lab.ShellOptions) (lab
 	ctx, cancel := context.WithCancelCause(c.Context)
 	defer cancel(nil)
 	l := theLab(c)
-	o := lab.ShellOptions{Talk: &probe.Talk{In: os.Stdin, Out: c.App.Writer, Err: c.App.ErrWriter, Ready: func() { l.Progress.Show("") }}}
+	o := lab.ShellOptions{Talk: &probe.Talk{In: os.Stdin, Out: c.App.Writer, Err: c.App.ErrWriter, Ready: func(probe.Container) { l.Progress.Show("") }}}
+	o.Guest = c.Bool("guest")
 	if c.IsSet("timeout") {
 		o.Timeout = c.Duration("timeout")
 	}
@@ -156,9 +174,9 @@ func runShell(c *cli.Context, shell func(context.Context, lab.ShellOptions) (lab
 		}
 		o.Talk.Sizes = sizes
 		o.Talk.In = &escape{in: os.Stdin, quit: func() { cancel(fmt.Errorf("the guest was ended by ~.: %w", lab.ErrStopped)) }}
-		o.Talk.Ready = func() {
+		o.Talk.Ready = func(k probe.Container) {
 			l.Progress.Show("")
-			l.Progress.Say("in the guest; ~. at the beginning of a line ends it")
+			l.Progress.Say("%s; ~. at the beginning of a line ends it", whereabouts(k))
 			if state, err := term.MakeRaw(in); err == nil {
 				restore = sync.OnceFunc(func() { _ = term.Restore(in, state) })
 				// At the first signal: a second one does not wait for us.
@@ -178,6 +196,17 @@ func runShell(c *cli.Context, shell func(context.Context, lab.ShellOptions) (lab
 	l.Progress.Say("%s: %s", t.End, t.Detail)
 	showOutput(l, t, lab.Verdict{Mark: lab.Skip})
 	return result(ExitSkip)
+}
+
+// whereabouts says where the shell is.
+func whereabouts(k probe.Container) string {
+	switch k.Guest {
+	case "":
+		return "in the container"
+	case "/":
+		return "in the guest itself, at the root of the container's files"
+	}
+	return "in the guest itself, in its base; the container's files are in " + plainText(k.Guest)
 }
 
 // windowSizes gives the size of a terminal, now and whenever it changes. What is not

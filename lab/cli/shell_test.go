@@ -141,7 +141,28 @@ func TestShell(t *testing.T) {
 	t.Parallel()
 	home, image := t.TempDir(), "rootfs:"+busyboxRoot(t)
 	args := []string{"shell", "--kernel", debiantest.Kernel(t), "--image", image}
+	t.Run("terminal", func(t *testing.T) { shellOnTerminal(t, home, args, "in the container; ", "[ -e /proc/1/exe ]") })
+	t.Run("script", func(t *testing.T) {
+		cmd := labCmd(home, args...)
+		var exit *exec.ExitError
+		var stdout, stderr bytes.Buffer
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("echo out; echo err >&2; cat <<E\nhere\nE\nexit 9\n"), &stdout, &stderr
+		if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 9 {
+			t.Errorf("lab ended with %v, want exit status 9\n%s", err, stderr.String())
+		}
+		if stdout.String() != "out\nhere\n" || !strings.Contains(stderr.String(), "err\n") {
+			t.Errorf("stdout %q, stderr %q", stdout.String(), stderr.String())
+		}
+	})
+	// In the guest itself the agent is process 1, and the container's root a folder.
+	t.Run("guest", func(t *testing.T) {
+		shellOnTerminal(t, home, append(args, "--guest", "--base", image), "the container's files are in /containers/test/rootfs; ",
+			"[ $$ != 1 ] && /bin/busybox pidof init && [ -x /containers/test/rootfs/bin/sh ] && /bin/busybox grep CapEff:.*1ffffffffff /proc/self/status")
+	})
+}
 
+// shellOnTerminal works at a terminal that lab shell has; there the shell command holds.
+func shellOnTerminal(t *testing.T, home string, args []string, greeting, holds string) {
 	master, slave := pseudoTerminal(t, 31, 97)
 	before, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
 	if err != nil {
@@ -154,7 +175,9 @@ func TestShell(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &talk{t: t, master: master}
-	d.await("~. at the beginning of a line ends it")
+	d.await(greeting + "~. at the beginning of a line ends it")
+	d.say(holds + " && echo so=$((2+3))\r")
+	d.await("so=5")
 	d.say("/bin/busybox stty size; /bin/busybox tty\r")
 	d.await("31 97")
 	d.await("/dev/pts/0")
@@ -175,15 +198,5 @@ func TestShell(t *testing.T) {
 	}
 	if after, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS); err != nil || *after != *before {
 		t.Errorf("the terminal is left as %+v, was %+v: %v", after, before, err)
-	}
-
-	cmd = labCmd(home, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("echo out; echo err >&2; cat <<E\nhere\nE\nexit 9\n"), &stdout, &stderr
-	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 9 {
-		t.Errorf("lab ended with %v, want exit status 9\n%s", err, stderr.String())
-	}
-	if stdout.String() != "out\nhere\n" || !strings.Contains(stderr.String(), "err\n") {
-		t.Errorf("stdout %q, stderr %q", stdout.String(), stderr.String())
 	}
 }

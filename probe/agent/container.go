@@ -48,6 +48,12 @@ func (a *agent) runContainer(spec probe.Spec) (wire.Done, error) {
 	if err != nil {
 		return done, err
 	}
+	if spec.Terminal != nil {
+		spec.MaxOutput = math.MaxInt64 // nobody keeps it
+	}
+	if spec.Guest {
+		return a.runGuest(spec, name, config, last)
+	}
 	p, notes, err := makePlan(name, config, spec, last)
 	if err != nil {
 		return done, err
@@ -87,10 +93,7 @@ func (a *agent) runContainer(spec probe.Spec) (wire.Done, error) {
 			a.note("the container can use any of the guest's devices: %v", err)
 		}
 	}
-	if spec.Terminal != nil {
-		p.Terminal = spec.Terminal
-		spec.MaxOutput = math.MaxInt64 // nobody keeps it
-	}
+	p.Terminal = spec.Terminal
 	c := container{agent: a, spec: spec, plan: p, group: group}
 	c.describe()
 	return c.run()
@@ -131,6 +134,7 @@ func (c *container) describe() {
 // given is what the container has, for the result.
 func (c *container) given() wire.Container {
 	g := c.told
+	g.Guest = c.plan.Guest
 	g.Seccomp, g.UserNS, g.Cgroup, g.SELinux = c.plan.SeccompName, c.plan.UserNS, c.group.version(), selinuxState(c.pid, c.spec)
 	for _, k := range c.plan.Caps.list() {
 		g.Capabilities = append(g.Capabilities, strings.ToUpper(k.String()))
@@ -271,7 +275,7 @@ func (c *container) fork(log *logSocket) (pipes, error) {
 	var flags uintptr
 	for _, n := range namespaces {
 		// The cgroup namespace is the stage's to make, when it is in its group.
-		if n.name != "cgroup" && hasNamespace(n.name) {
+		if n.name != "cgroup" && hasNamespace(n.name) && c.plan.Guest == "" {
 			flags |= n.flag
 		}
 	}
@@ -429,8 +433,13 @@ func (c *container) send(t wire.Type, p []byte, room int64) int64 {
 	return room - int64(len(p))
 }
 
-// kill ends every process of the container.
+// kill ends every process of the container; of the guest, but for its PID 1, where the
+// command is in no container.
 func (c *container) kill() {
+	if c.plan.Guest != "" {
+		_ = unix.Kill(-1, unix.SIGKILL)
+		return
+	}
 	if c.pid > 0 && !c.reaped.Load() {
 		_ = unix.Kill(c.pid, unix.SIGKILL)
 	}

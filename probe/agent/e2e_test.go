@@ -44,6 +44,19 @@ func (o outcome) lines(t *testing.T, want ...string) {
 	}
 }
 
+// A command in the guest itself has no container around it; on a disk without a base its
+// root is the container's.
+func TestGuestItself(t *testing.T) {
+	g := bootable(t)
+	spec := sh("for n in pid mnt net; do [ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] && echo same $n; done; cat odd/text; grep -c ^Seccomp:.0 /proc/self/status; grep -c CapEff:.*ffffffff /proc/self/status; id -u; logger hello; sleep 1000 & exit 3")
+	spec.Guest, spec.User, spec.CapDrop = true, "nobody", []string{"ALL"}
+	o := g.boot(t, machine{spec: spec})
+	if o.err != nil || o.Exit != 3 || o.Container == nil || o.Container.Guest != "/" || !strings.Contains(string(o.Syslog), "hello") {
+		t.Errorf("exit %d, %v %s; %+v; syslog %s", o.Exit, o.err, o.Error, o.Container, o.Syslog)
+	}
+	o.lines(t, "same pid", "same mnt", "same net", "hello", "1", "1", "0")
+}
+
 func TestExitStatus(t *testing.T) {
 	g := bootable(t)
 	for _, test := range []struct {

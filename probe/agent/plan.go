@@ -27,6 +27,7 @@ const containersDir = "/containers"
 type plan struct {
 	Config     specs.Spec
 	Rootfs     string // on the disk
+	Guest      string // no container is made, Rootfs is a root in the guest itself; there the container's is here
 	AllDevices bool   // the guest's devices too
 	UserNS     bool   // root is somebody else outside
 

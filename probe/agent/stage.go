@@ -94,6 +94,9 @@ func (s *stager) run() error {
 // enter makes the container's surroundings and makes its root ours.
 func (s *stager) enter() error {
 	unix.Umask(0)
+	if s.Guest != "" {
+		return s.enterGuest()
+	}
 	if s.CgroupNS {
 		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 			return fmt.Errorf("make the cgroup namespace: %w", err)

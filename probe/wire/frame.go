@@ -115,6 +115,10 @@ type Hello struct {
 
 // A Container is what the test's container was given.
 type Container struct {
+	// Guest is, for a command that runs in the guest itself, where it finds the
+	// container's root file system: / where that is its own. Empty for one in the
+	// container.
+	Guest        string   `json:"guest,omitempty"`
 	Capabilities []string `json:"capabilities,omitempty"` // that it may have at all, as CHOWN
 	// Seccomp is the profile that its system calls went through: default, a file's
 	// name, or unconfined; none where the kernel has no filters.
