@@ -70,8 +70,12 @@ type said struct {
 	data []byte
 }
 
+// auditFile is what Trial.Save and bundles call the audit records. Older bundles have
+// none, and their agents send none.
+const auditFile = "audit"
+
 func outputs(t Trial) []said {
-	return []said{{"stdout", t.Result.Stdout}, {"stderr", t.Result.Stderr}, {"syslog", t.Result.Syslog}}
+	return []said{{"stdout", t.Result.Stdout}, {"stderr", t.Result.Stderr}, {"syslog", t.Result.Syslog}, {auditFile, t.Result.Audit}}
 }
 
 func cause(reports []console.Report) string {
@@ -119,7 +123,8 @@ func lasting(text []byte) []byte {
 }
 
 // What changes from run to run: the times of printk and syslog, addresses as %px,
-// %p and crashes print them, and process numbers as syslog and the kernel do.
+// %p and crashes print them, the numbers of audit records, and process numbers as syslog
+// and the kernel do.
 var passing = []struct {
 	is     *regexp.Regexp
 	called string
@@ -130,5 +135,7 @@ var passing = []struct {
 	{regexp.MustCompile(`\b0x[0-9a-f]{6,16}\b`), "ADDRESS"},
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "ADDRESS"},
 	{regexp.MustCompile(`\b([A-Za-z_./-]+)\[[0-9]+\]`), "$1[PID]"},
+	{regexp.MustCompile(`\baudit\([0-9]+\.[0-9]+:[0-9]+\)`), "audit(TIME:SERIAL)"},
+	{regexp.MustCompile(`\bppid=[0-9]+`), "ppid=N"},
 	{regexp.MustCompile(`(?i)\bpid([ =:]+)[0-9]+`), "PID${1}N"},
 }

@@ -32,6 +32,7 @@ type RunDiff struct {
 	Outcome string            `json:"outcome"` // Same or Different
 	Ends    []RunChange       `json:"ends,omitempty"`
 	Syslog  string            `json:"syslog,omitempty"`    // a unified diff without times and the like
+	Audit   string            `json:"audit,omitempty"`     // the same of the audit records, where both runs have them
 	OnlyA   []string          `json:"reports_a,omitempty"` // titles of reports that the console of A alone has
 	OnlyB   []string          `json:"reports_b,omitempty"`
 	Output  []string          `json:"output,omitempty"` // diffs of stdout and stderr
@@ -121,7 +122,7 @@ func openRun(name string) (savedRun, error) {
 		return r, fmt.Errorf("open run %s: %s: %w", name, trialFile, err)
 	}
 	result := &r.trial.Result
-	for file, text := range map[string]*[]byte{"stdout": &result.Stdout, "stderr": &result.Stderr, "syslog": &result.Syslog, traceFile: &r.trace} {
+	for file, text := range map[string]*[]byte{"stdout": &result.Stdout, "stderr": &result.Stderr, "syslog": &result.Syslog, auditFile: &result.Audit, traceFile: &r.trace} {
 		if *text, err = readSome(filepath.Join(name, file), maxTrace); err != nil {
 			return r, err
 		}
@@ -158,6 +159,9 @@ func diffRuns(a, b savedRun) RunDiff {
 		d.end("the crash", cause(x.Reports), cause(y.Reports))
 	}
 	d.Syslog = runDiff("syslog", x.Result.Syslog, y.Result.Syslog)
+	if keptAudit(x) && keptAudit(y) {
+		d.Audit = runDiff(auditFile, x.Result.Audit, y.Result.Audit)
+	}
 	d.OnlyA, d.OnlyB = reports(x.Reports, y.Reports), reports(y.Reports, x.Reports)
 	for _, text := range []string{runDiff("stdout", x.Result.Stdout, y.Result.Stdout), runDiff("stderr", x.Result.Stderr, y.Result.Stderr)} {
 		if text != "" {
@@ -180,6 +184,9 @@ func (d *RunDiff) end(what string, a, b any) {
 	}
 }
 
+// keptAudit says whether a run would have audit records, if there were any.
+func keptAudit(t Trial) bool { return t.Result.Container != nil && t.Result.Container.Audit }
+
 // runDiff is lastingDiff of the texts of two runs.
 func runDiff(name string, a, b []byte) string {
 	d := lastingDiff(name, a, b)
@@ -198,6 +205,8 @@ func (d *RunDiff) first() string {
 		says = append(says, fmt.Sprintf("%s is %s in A and %s in B", e.What, cmp.Or(e.A, "none"), cmp.Or(e.B, "none")))
 	case d.Syslog != "":
 		says = append(says, "the syslog differs")
+	case d.Audit != "":
+		says = append(says, "the audit records differ")
 	case len(d.OnlyA) > 0:
 		says = append(says, "the console of A alone has: "+d.OnlyA[0])
 	case len(d.OnlyB) > 0:
@@ -241,6 +250,10 @@ func (d RunDiff) Text() string {
 	if d.Syslog != "" {
 		part("syslog")
 		b.WriteString(d.Syslog)
+	}
+	if d.Audit != "" {
+		part("audit records")
+		b.WriteString(d.Audit)
 	}
 	if len(d.OnlyA)+len(d.OnlyB) > 0 {
 		part("console")

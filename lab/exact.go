@@ -45,6 +45,9 @@ func exactDigest(t Trial) string {
 	part(h, []byte(fmt.Sprintf("%s %d %s %t", t.End, t.Result.Exit, t.Result.Signal, t.Result.TimedOut)))
 	part(h, t.Console)
 	for _, said := range outputs(t) {
+		if said.name == auditFile && len(said.data) == 0 {
+			continue // as before there were records
+		}
 		part(h, said.data)
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))

@@ -52,7 +52,7 @@ func (m *matrix) tellCell(told *report.MatrixCell, c *cell) error {
 	for _, s := range []struct {
 		name string
 		text *string
-	}{{"stdout", &told.Run.Stdout}, {"stderr", &told.Run.Stderr}, {"syslog", &told.Run.Syslog}, {"console.log", &told.Run.Console}} {
+	}{{"stdout", &told.Run.Stdout}, {"stderr", &told.Run.Stderr}, {"syslog", &told.Run.Syslog}, {auditFile, &told.Run.Audit}, {"console.log", &told.Run.Console}} {
 		text, err := tail(filepath.Join(m.Dir, shown.Dir, s.name), mostTail)
 		if err != nil {
 			return err

@@ -86,7 +86,7 @@ func recorded(b *bundle.Bundle, r bundle.Run) (Trial, error) {
 			return t, fmt.Errorf("read %s: %w", path.Join(r.Dir, trialFile), err)
 		}
 	}
-	for name, text := range map[string]*[]byte{"stdout": &t.Result.Stdout, "stderr": &t.Result.Stderr, "syslog": &t.Result.Syslog, "trace": &t.Result.Trace, "console.log": &t.Console} {
+	for name, text := range map[string]*[]byte{"stdout": &t.Result.Stdout, "stderr": &t.Result.Stderr, "syslog": &t.Result.Syslog, auditFile: &t.Result.Audit, "trace": &t.Result.Trace, "console.log": &t.Console} {
 		if *text, err = member(b, path.Join(r.Dir, name), maxOutput); err != nil {
 			return t, err
 		}
@@ -141,7 +141,7 @@ func document(m bundle.Manifest, found Bisection, good, bad Trial, patch []byte,
 	}{{bundle.RoleGood, good, &d.Good}, {bundle.RoleBad, bad, &d.Bad}} {
 		t := side.t
 		*side.run = report.Run{
-			Stdout: string(t.Result.Stdout), Stderr: string(t.Result.Stderr), Syslog: string(t.Result.Syslog), Truncated: t.Result.Truncated,
+			Stdout: string(t.Result.Stdout), Stderr: string(t.Result.Stderr), Syslog: string(t.Result.Syslog), Audit: string(t.Result.Audit), Truncated: t.Result.Truncated,
 			Console: string(t.Console), Reports: t.Reports, Boot: t.Boot, Test: t.Test,
 		}
 		if k := t.Result.Container; k != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // Save writes all that a trial saw into a folder, which is made when missing:
-// trial.json, console.log, stdout, stderr, syslog, trace where there is one, and, where there was a
+// trial.json, console.log, stdout, stderr, syslog, audit, trace where there is one, and, where there was a
 // machine, qemu.args (one argument a line) and cmdline. Files of these names
 // are replaced; nothing else in the folder is touched.
 func (t Trial) Save(dir string) error {
@@ -33,7 +33,7 @@ func (t Trial) Save(dir string) error {
 // files is what a trial leaves behind, by file name.
 func (t Trial) files() (map[string][]byte, error) {
 	short := t
-	short.Result.Stdout, short.Result.Stderr, short.Result.Syslog, short.Result.Trace = nil, nil, nil, nil // files of their own
+	short.Result.Stdout, short.Result.Stderr, short.Result.Syslog, short.Result.Audit, short.Result.Trace = nil, nil, nil, nil, nil // files of their own
 	data, err := json.MarshalIndent(short, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode trial: %w", err)
@@ -48,6 +48,7 @@ func (t Trial) files() (map[string][]byte, error) {
 	}
 	files["console.log"] = t.Console
 	files["stdout"], files["stderr"], files["syslog"] = t.Result.Stdout, t.Result.Stderr, t.Result.Syslog
+	files[auditFile] = t.Result.Audit
 	if len(t.Result.Trace) > 0 {
 		files["trace"] = t.Result.Trace
 	}

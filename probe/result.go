@@ -31,6 +31,9 @@ type Result struct {
 	// Syslog is what was sent to the container's /dev/log, one message a
 	// line, as sent ("<38>Jan  2 15:04:05 su: …").
 	Syslog []byte `json:"syslog"`
+	// Audit are the kernel's audit records while the container ran, each a line as in the
+	// audit daemon's log; none before Linux 3.16.
+	Audit []byte `json:"audit,omitempty"`
 	// Trace is every system call of the container, where Spec.Trace asked for
 	// them: lines that [lab/probe/trace.Parse] reads.
 	Trace []byte `json:"trace,omitempty"`

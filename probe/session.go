@@ -213,6 +213,8 @@ func (c *collector) add(f wire.Frame) error {
 		r.Stderr = c.append(r.Stderr, f.Payload)
 	case wire.TypeSyslog:
 		r.Syslog = c.append(r.Syslog, append(f.Payload, '\n'))
+	case wire.TypeAudit:
+		r.Audit = c.append(r.Audit, append(f.Payload, '\n'))
 	case wire.TypeTrace:
 		r.Trace = c.appendTo(r.Trace, f.Payload, trace.MaxBytes)
 	case wire.TypeNote:

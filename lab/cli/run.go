@@ -196,6 +196,7 @@ func showOutput(l *lab.Lab, t lab.Trial, v lab.Verdict) {
 		return
 	}
 	show("syslog", t.Result.Syslog)
+	show("audit", t.Result.Audit)
 	if t.End == lab.EndBoot || t.End == lab.EndCrash {
 		show("console", t.Console)
 	}

@@ -59,6 +59,7 @@ type Run struct {
 	Stdout    string           `json:"stdout,omitempty"`
 	Stderr    string           `json:"stderr,omitempty"`
 	Syslog    string           `json:"syslog,omitempty"`
+	Audit     string           `json:"audit,omitempty"`
 	Truncated bool             `json:"truncated,omitempty"` // the test wrote more than was kept
 	Console   string           `json:"console,omitempty"`
 	Reports   []console.Report `json:"reports,omitempty"` // oopses, warnings and the like on the console
@@ -126,6 +127,7 @@ func (d Document) Plain() Document {
 	plainRun := func(r Run) Run {
 		r.Stdout, r.Stderr, r.Syslog = plainText(r.Stdout, maxOutput), plainText(r.Stderr, maxOutput), plainText(r.Syslog, maxOutput)
 		r.Engine = oneLine(r.Engine)
+		r.Audit = plainText(r.Audit, maxOutput)
 		r.Console = plainText(r.Console, maxConsole)
 		r.Command = plainText(r.Command, maxLog)
 		r.Reports = each(r.Reports, maxReports, func(c console.Report) console.Report {

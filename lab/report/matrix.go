@@ -142,7 +142,7 @@ func (m Matrix) plain() Matrix {
 		}
 		c.Reason, c.Said, c.Dir = oneLine(c.Reason), oneLine(c.Said), oneLine(c.Dir)
 		r := &c.Run
-		for _, s := range []*string{&r.Stdout, &r.Stderr, &r.Syslog, &r.Console} {
+		for _, s := range []*string{&r.Stdout, &r.Stderr, &r.Syslog, &r.Audit, &r.Console} {
 			*s = plainText(*s, pageOutput)
 		}
 		return c

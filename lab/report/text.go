@@ -232,7 +232,7 @@ func cut(text []byte, most int) []byte {
 
 // streams are what a run wrote, by name.
 func (r Run) streams() []stream {
-	return []stream{{"stdout", r.Stdout}, {"stderr", r.Stderr}, {"syslog", r.Syslog}}
+	return []stream{{"stdout", r.Stdout}, {"stderr", r.Stderr}, {"syslog", r.Syslog}, {"audit", r.Audit}}
 }
 
 type stream struct{ name, text string }

@@ -152,6 +152,8 @@ func (c *container) run() (wire.Done, error) {
 		c.agent.note("syslog is not captured: make its socket: %v", lacking(err, "CONFIG_UNIX"))
 	}
 	c.plan.Syslog = log != nil
+	records := newAuditLog()
+	c.told.Audit = records != nil
 	begin := c.begin
 	if c.spec.Runtime != "" {
 		begin = c.beginEngine
@@ -182,6 +184,9 @@ func (c *container) run() (wire.Done, error) {
 	if log != nil {
 		c.syslog(log)
 	}
+	if records != nil {
+		c.audit(records)
+	}
 
 	var status unix.WaitStatus
 	select {
@@ -207,6 +212,9 @@ func (c *container) run() (wire.Done, error) {
 	c.kill()
 	if log != nil {
 		log.finish()
+	}
+	if records != nil {
+		records.finish()
 	}
 	if !within(grace, c.output.Wait) {
 		c.agent.note("the container's output did not end when its processes were killed")
@@ -426,7 +434,7 @@ func (c *container) send(t wire.Type, p []byte, room int64) int64 {
 	if len(p) == 0 {
 		return room
 	}
-	if c.agent.echo && t != wire.TypeSyslog && t != wire.TypeTrace {
+	if c.agent.echo && t != wire.TypeSyslog && t != wire.TypeAudit && t != wire.TypeTrace {
 		c.agent.print(p)
 	}
 	_ = c.agent.out.Write(wire.Frame{Type: t, Payload: p})

@@ -68,19 +68,8 @@ func (f *follower) message(tid int, fd, at uint64, result int64) string {
 	return fmt.Sprintf("{msg_name=%s, msg_iov=[{iov_base=%s, iov_len=%d}], msg_iovlen=%d, msg_controllen=%d}", name, what, size, pieces, word(b[40:]))
 }
 
-// The types of netlink messages that are of every protocol (netlink(7)), and those
-// of audit (linux/audit.h).
-var (
-	netlinkTypes = map[uint16]string{unix.NLMSG_NOOP: "NLMSG_NOOP", unix.NLMSG_ERROR: "NLMSG_ERROR", unix.NLMSG_DONE: "NLMSG_DONE", unix.NLMSG_OVERRUN: "NLMSG_OVERRUN"}
-	auditTypes   = map[uint16]string{
-		1000: "AUDIT_GET", 1001: "AUDIT_SET", 1005: "AUDIT_USER", 1006: "AUDIT_LOGIN", 1010: "AUDIT_SIGNAL_INFO", 1011: "AUDIT_ADD_RULE",
-		1012: "AUDIT_DEL_RULE", 1013: "AUDIT_LIST_RULES", 1016: "AUDIT_TTY_GET", 1017: "AUDIT_TTY_SET", 1018: "AUDIT_SET_FEATURE", 1019: "AUDIT_GET_FEATURE",
-		1100: "AUDIT_USER_AUTH", 1101: "AUDIT_USER_ACCT", 1102: "AUDIT_USER_MGMT", 1103: "AUDIT_CRED_ACQ", 1104: "AUDIT_CRED_DISP", 1105: "AUDIT_USER_START",
-		1106: "AUDIT_USER_END", 1107: "AUDIT_USER_AVC", 1108: "AUDIT_USER_CHAUTHTOK", 1109: "AUDIT_USER_ERR", 1110: "AUDIT_CRED_REFR", 1111: "AUDIT_USYS_CONFIG",
-		1112: "AUDIT_USER_LOGIN", 1113: "AUDIT_USER_LOGOUT", 1114: "AUDIT_ADD_USER", 1115: "AUDIT_DEL_USER", 1116: "AUDIT_ADD_GROUP", 1117: "AUDIT_DEL_GROUP",
-		1118: "AUDIT_DAC_CHECK", 1119: "AUDIT_CHGRP_ID", 1120: "AUDIT_TEST", 1121: "AUDIT_TRUSTED_APP", 1123: "AUDIT_USER_CMD", 1124: "AUDIT_USER_TTY", 1125: "AUDIT_CHUSER_ID",
-	}
-)
+// The types of netlink messages that are of every protocol (netlink(7)).
+var netlinkTypes = map[uint16]string{unix.NLMSG_NOOP: "NLMSG_NOOP", unix.NLMSG_ERROR: "NLMSG_ERROR", unix.NLMSG_DONE: "NLMSG_DONE", unix.NLMSG_OVERRUN: "NLMSG_OVERRUN"}
 
 // netlink are the messages of a datagram of a netlink protocol. Of an error there is
 // what it says, 0 being an acknowledgement, and what it answers.

@@ -13,7 +13,7 @@
 //	12     4    CRC-32C (Castagnoli) of bytes 4 to 11 and the payload
 //
 // The guest speaks: hello, then notes at any time, then started, any number of
-// stdout, stderr, syslog and trace, and done, which is the last. The host answers done
+// stdout, stderr, syslog, audit and trace, and done, which is the last. The host answers done
 // with one ack, so that the guest knows that everything arrived before it
 // powers off. A stream without done is the account of a guest that died.
 //
@@ -62,6 +62,7 @@ const (
 	TypeTrace   Type = 10 // lines of the trace of system calls
 	TypeStdin   Type = 11 // host to guest: bytes for the command's standard input; empty is its end
 	TypeResize  Type = 12 // JSON of a Window, host to guest: the terminal has another size
+	TypeAudit   Type = 13 // one of the kernel's audit records, as a line of the audit daemon's log
 )
 
 // String is the type's name in errors.
@@ -91,11 +92,13 @@ func (t Type) String() string {
 		return "stdin"
 	case TypeResize:
 		return "resize"
+	case TypeAudit:
+		return "audit"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
-func (t Type) valid() bool { return t >= TypeHello && t <= TypeResize }
+func (t Type) valid() bool { return t >= TypeHello && t <= TypeAudit }
 
 // A Frame is one message.
 type Frame struct {
@@ -141,6 +144,8 @@ type Container struct {
 	Profile       string `json:"seccomp_profile,omitempty"`
 	CgroupDriver  string `json:"cgroup_driver,omitempty"`  // cgroupfs or systemd
 	StorageDriver string `json:"storage_driver,omitempty"` // of an engine that has a store
+	// Audit: the kernel's audit records were read along. Where it is false there are none.
+	Audit bool `json:"audit"`
 	// SELinux is what it was under, nil where that is off.
 	SELinux *SELinux `json:"selinux,omitempty"`
 }
