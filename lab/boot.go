@@ -145,7 +145,7 @@ func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, s
 func argv(m qemu.Machine) []string {
 	binary := filepath.Base(m.Binary)
 	m.Kernel, m.Initrd = filepath.Base(m.Kernel), "initramfs"
-	m.Snapshots = false // which a guest does not notice
+	m.Snapshots, m.GDB, m.Paused = false, nil, false // which a guest does not notice
 	if m.Record != "" || m.Replay != "" {
 		m.Record, m.Replay = recordingFile, ""
 	}

@@ -3,6 +3,7 @@ package qemu
 import (
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -53,6 +54,12 @@ type Machine struct {
 	// Snapshots has VM.Save and Restore work: QEMU gets a socket to be told.
 	Snapshots bool
 	incoming  bool // wait for a snapshot
+
+	// GDB is a socket that listens, on which QEMU serves the remote protocol of gdb, to
+	// one at a time (docs/system/gdb.rst of QEMU); it stays the caller's. Paused has the
+	// guest wait, before its first instruction, until it is told there to go on.
+	GDB    *os.File
+	Paused bool
 
 	// Console receives ttyS0's output from its first byte, from one goroutine.
 	// It should not block for long: an 8250 driver gives up waiting after
@@ -106,8 +113,8 @@ const (
 
 // Args renders the command line, without the program's name. It is pure:
 // equal machines give equal arguments. File descriptor 3 is the console's
-// socket, 4 the second serial port's, 5 and up those of Ports, and the next that
-// of Snapshots.
+// socket, 4 the second serial port's, 5 and up those of Ports, and the next those
+// of Snapshots and GDB.
 func (m Machine) Args() []string {
 	a := []string{
 		"-nodefaults", "-no-user-config",
@@ -175,6 +182,16 @@ func (m Machine) Args() []string {
 	if m.Snapshots {
 		a = append(a, "-chardev", fmt.Sprintf("socket,id=control,fd=%d", fdPorts+len(m.Ports)), "-mon", "chardev=control,mode=control")
 	}
+	if m.GDB != nil {
+		fd := fdPorts + len(m.Ports)
+		if m.Snapshots {
+			fd++
+		}
+		a = append(a, "-chardev", fmt.Sprintf("socket,id=gdb,fd=%d,server=on,wait=off", fd), "-gdb", "chardev:gdb")
+	}
+	if m.Paused {
+		a = append(a, "-S")
+	}
 	if m.incoming {
 		a = append(a, "-incoming", "defer")
 	}
@@ -196,6 +213,8 @@ func (m Machine) check() error {
 		return fmt.Errorf("check machine: %d disks, at most %d", len(m.Disks), maxDisks)
 	case m.Snapshots && m.Confined:
 		return fmt.Errorf("check machine: a confined machine has no snapshots")
+	case m.Paused && m.GDB == nil:
+		return fmt.Errorf("check machine: nobody could tell a paused machine to go on")
 	case len(m.Ports) > maxPorts:
 		return fmt.Errorf("check machine: %d ports, at most %d", len(m.Ports), maxPorts)
 	case !m.Clock.IsZero() && (m.Clock.UTC().Year() < 1970 || m.Clock.UTC().Year() > 2099):

@@ -28,6 +28,7 @@ func TestArgs(t *testing.T) {
 			Disks: []Disk{{Path: "/d/a,b.img", Size: 3<<20 + 1}, {Path: "/d/c.img", Size: 2 << 20}},
 		},
 		"record": {Kernel: "/k", Disks: []Disk{{Path: "/d/a.img"}}, Ports: []string{"lab", "more"}, Record: "/r/a,b"},
+		"gdb":    {Kernel: "/k", Ports: []string{"lab"}, Snapshots: true, GDB: os.Stdin, Paused: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := strings.Join(m.Args(), "\n") + "\n"
@@ -61,6 +62,7 @@ func golden(t *testing.T, path, got string) {
 func TestCheck(t *testing.T) {
 	ok := Machine{Kernel: "/k"}
 	for want, change := range map[string]func(*Machine){
+		"nobody could tell":              func(m *Machine) { m.Paused = true },
 		"no kernel":                      func(m *Machine) { m.Kernel = "" },
 		`unknown accelerator "hvf"`:      func(m *Machine) { m.Accel = "hvf" },
 		"memory of -1 MiB":               func(m *Machine) { m.Memory = -1 },

@@ -84,8 +84,17 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 		}
 		ours, theirs = append(ours, a), append(theirs, b)
 	}
+	if m.GDB != nil {
+		fd, err := unix.FcntlInt(m.GDB.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			closeAll(ours)
+			closeAll(theirs)
+			return nil, fmt.Errorf("start qemu: take gdb's socket: %w", err)
+		}
+		theirs = append(theirs, os.NewFile(uintptr(fd), "gdb"))
+	}
 	if m.Exact {
-		exact, disks, err := m.dimms(fdConsole + n)
+		exact, disks, err := m.dimms(fdConsole + len(theirs))
 		if err != nil {
 			closeAll(ours)
 			closeAll(theirs)
