@@ -1,31 +1,24 @@
 package lab
 
 import (
+	"bytes"
 	"cmp"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
-	"lab/lab/bundle"
 	"lab/lab/calls"
+	"lab/probe"
 )
-
-// traceFile is what Trial.Save and bundles call a trace of the system calls.
-const traceFile = "trace"
-
-// maxTrace is how much is read of a trace, in bytes.
-const maxTrace = 64 << 20
 
 // A RunDiff says in what two runs of a test differ, A and B.
 type RunDiff struct {
 	A string `json:"a"` // what they are called
 	B string `json:"b"`
+	// RunsA and RunsB are the folders that the runs are kept in. The first ones are
+	// compared; the others tell what differs from run to run.
+	RunsA []string `json:"runs_a,omitempty"`
+	RunsB []string `json:"runs_b,omitempty"`
 	// First says in a sentence what is the first of what differs, in the order of
 	// the fields below.
 	First   string            `json:"first"`
@@ -38,6 +31,11 @@ type RunDiff struct {
 	Output  []string          `json:"output,omitempty"` // diffs of stdout and stderr
 	Traced  string            `json:"traced,omitempty"` // why the system calls were not compared
 	Call    *calls.Difference `json:"call,omitempty"`
+	// How many calls and lines were left out of the fields above as noise: they differ,
+	// or are there at times only, in the runs of A, or of B, by themselves.
+	NoiseCalls int      `json:"noise_calls,omitempty"`
+	NoiseLines int      `json:"noise_lines,omitempty"`
+	Notes      []string `json:"notes,omitempty"` // what puts the comparison in doubt
 }
 
 // A RunChange is one thing that is different about the ends of two runs.
@@ -47,135 +45,126 @@ type RunChange struct {
 	B    string `json:"b"`
 }
 
-// A savedRun is what is left of a run.
+// runs are those of one side of a comparison: the first is compared.
+type runs struct {
+	name string
+	list []savedRun
+}
+
+// A savedRun is a trial, and the folder or file that it is kept in.
 type savedRun struct {
-	name  string
-	trial Trial
-	trace []byte
-}
-
-// DiffRuns compares two runs that were saved: each a folder of lab run --out, or a
-// file of lab run --json.
-func (l *Lab) DiffRuns(a, b string) (RunDiff, error) {
-	was, err := openRun(a)
-	if err != nil {
-		return RunDiff{}, err
-	}
-	is, err := openRun(b)
-	if err != nil {
-		return RunDiff{}, err
-	}
-	return diffRuns(was, is), nil
-}
-
-// DiffEnds verifies a bundle, and compares its good run with its bad one.
-func (l *Lab) DiffEnds(ctx context.Context, from BundleSource) (RunDiff, error) {
-	b, err := l.openBundle(ctx, from, true)
-	if err != nil {
-		return RunDiff{}, err
-	}
-	defer b.Close()
-	var runs [2]savedRun
-	for i, role := range []string{bundle.RoleGood, bundle.RoleBad} {
-		r, ok := b.Manifest.Run(role)
-		if !ok {
-			return RunDiff{}, fmt.Errorf("compare runs of %s: it has no %s run", from, role)
-		}
-		runs[i].name = role
-		if runs[i].trial, err = recorded(b.Bundle, r); err != nil {
-			return RunDiff{}, err
-		}
-		if runs[i].trace, err = member(b.Bundle, r.Dir+"/"+traceFile, maxTrace); err != nil {
-			return RunDiff{}, err
-		}
-	}
-	return diffRuns(runs[0], runs[1]), nil
-}
-
-// openRun reads a folder that Trial.Save has written, or the JSON of lab run.
-func openRun(name string) (savedRun, error) {
-	r := savedRun{name: name}
-	info, err := os.Stat(name)
-	if err != nil {
-		return r, fmt.Errorf("open run: %w", err)
-	}
-	if !info.IsDir() {
-		data, err := readSome(name, maxResult)
-		if err != nil {
-			return r, err
-		}
-		var result struct{ Trial *Trial }
-		if err := json.Unmarshal(data, &result); err != nil || result.Trial == nil {
-			return r, fmt.Errorf("open run %s: it is neither a folder of lab run --out nor what lab run --json prints", name)
-		}
-		r.trial = *result.Trial
-		return r, nil
-	}
-	data, err := readSome(filepath.Join(name, trialFile), maxResult)
-	if err != nil {
-		return r, err
-	}
-	if data == nil {
-		return r, fmt.Errorf("open run %s: it has no %s: lab run --out writes one", name, trialFile)
-	}
-	if err := json.Unmarshal(data, &r.trial); err != nil {
-		return r, fmt.Errorf("open run %s: %s: %w", name, trialFile, err)
-	}
-	result := &r.trial.Result
-	for file, text := range map[string]*[]byte{"stdout": &result.Stdout, "stderr": &result.Stderr, "syslog": &result.Syslog, auditFile: &result.Audit, traceFile: &r.trace} {
-		if *text, err = readSome(filepath.Join(name, file), maxTrace); err != nil {
-			return r, err
-		}
-	}
-	return r, nil
-}
-
-// readSome reads a file, or as much as may be of one that is longer; one that there
-// is not is empty.
-func readSome(name string, most int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open run: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, most))
-	if err != nil {
-		return nil, fmt.Errorf("read run: %w", err)
-	}
-	return data, nil
+	dir string
+	Trial
 }
 
 // diffRuns goes from what is seen at once to what explains it.
-func diffRuns(a, b savedRun) RunDiff {
+func diffRuns(a, b runs) RunDiff {
 	d := RunDiff{A: printable(a.name), B: printable(b.name), Outcome: Different}
-	x, y := a.trial, b.trial
+	d.pick(&a, &b)
+	x, y := a.list[0].Trial, b.list[0].Trial
+	d.RunsA, d.RunsB = a.dirs(), b.dirs()
 	d.end("where it ended", x.End, y.End)
 	d.end("the exit status", exitOf(x), exitOf(y))
 	d.end("the signal", x.Result.Signal, y.Result.Signal)
 	if x.End == EndCrash && y.End == EndCrash {
 		d.end("the crash", cause(x.Reports), cause(y.Reports))
 	}
-	d.Syslog = runDiff("syslog", x.Result.Syslog, y.Result.Syslog)
+	text := func(name string, of func(probe.Result) []byte) string {
+		return runDiff(name, d.steady(a, of), d.steady(b, of))
+	}
+	d.Syslog = text("syslog", func(r probe.Result) []byte { return r.Syslog })
 	if keptAudit(x) && keptAudit(y) {
-		d.Audit = runDiff(auditFile, x.Result.Audit, y.Result.Audit)
+		d.Audit = text(auditFile, func(r probe.Result) []byte { return r.Audit })
 	}
 	d.OnlyA, d.OnlyB = reports(x.Reports, y.Reports), reports(y.Reports, x.Reports)
-	for _, text := range []string{runDiff("stdout", x.Result.Stdout, y.Result.Stdout), runDiff("stderr", x.Result.Stderr, y.Result.Stderr)} {
+	for _, text := range []string{
+		text("stdout", func(r probe.Result) []byte { return r.Stdout }),
+		text("stderr", func(r probe.Result) []byte { return r.Stderr }),
+	} {
 		if text != "" {
 			d.Output = append(d.Output, text)
 		}
 	}
-	switch {
-	case len(a.trace) > 0 && len(b.trace) > 0:
-		d.Call = calls.Compare(a.trace, b.trace)
-	default:
-		d.Traced = "no system calls to compare: they are in a run that was traced, and in a file trace of its folder"
+	if ta, tb := a.traces(), b.traces(); len(ta) > 0 && len(tb) > 0 {
+		d.Call, d.NoiseCalls = calls.Compare(ta, tb)
+	} else {
+		d.Traced = "no system calls to compare: those of a run with --trace are"
 	}
 	d.First = d.first()
 	return d
+}
+
+func (r runs) dirs() (list []string) {
+	for _, run := range r.list {
+		if run.dir != "" {
+			list = append(list, run.dir)
+		}
+	}
+	return list
+}
+
+// traces are those of the runs; none where the first has none.
+func (r runs) traces() (list [][]byte) {
+	for i, run := range r.list {
+		if len(run.Result.Trace) > 0 {
+			list = append(list, run.Result.Trace)
+		} else if i == 0 {
+			break
+		}
+	}
+	return list
+}
+
+// pick puts in front what is compared: the first two runs, or two that end differently
+// where there are any. Runs of a side that ended in another way are no measure of what
+// differs by chance, and are left out.
+func (d *RunDiff) pick(a, b *runs) {
+	ai, bi := 0, 0
+	for i := range len(a.list) * len(b.list) {
+		if x, y := i%len(a.list), i/len(a.list); !alike(a.list[x], b.list[y]) {
+			ai, bi = x, y
+			break
+		}
+	}
+	d.keep("A", a, ai)
+	d.keep("B", b, bi)
+}
+
+// keep puts a run in front of those that ended as it did, and leaves out the others.
+func (d *RunDiff) keep(name string, r *runs, at int) {
+	first, all := r.list[at], len(r.list)
+	rest := slices.DeleteFunc(slices.Delete(slices.Clone(r.list), at, at+1), func(o savedRun) bool { return !alike(o, first) })
+	r.list = append([]savedRun{first}, rest...)
+	if n := len(r.list); n < all {
+		d.Notes = append(d.Notes, fmt.Sprintf("the runs of %s do not all end alike: %d of %d end as the one that is compared", name, n, all))
+	}
+}
+
+// alike tells of two runs that they ended in the same way.
+func alike(x, y savedRun) bool {
+	return x.End == y.End && exitOf(x.Trial) == exitOf(y.Trial) && x.Result.Signal == y.Result.Signal
+}
+
+// steady is a text of the first run without the lines that another run of the same
+// side has not.
+func (d *RunDiff) steady(r runs, of func(probe.Result) []byte) []byte {
+	text := lasting(of(r.list[0].Result))
+	for _, t := range r.list[1:] {
+		has := map[string]bool{}
+		for line := range bytes.Lines(lasting(of(t.Result))) {
+			has[string(line)] = true
+		}
+		var kept []byte
+		for line := range bytes.Lines(text) {
+			if has[string(line)] {
+				kept = append(kept, line...)
+			} else {
+				d.NoiseLines++
+			}
+		}
+		text = kept
+	}
+	return text
 }
 
 func (d *RunDiff) end(what string, a, b any) {
@@ -214,20 +203,8 @@ func (d *RunDiff) first() string {
 	case len(d.Output) > 0:
 		says = append(says, "the output differs")
 	}
-	if c := d.Call; c != nil {
-		name, _, _ := strings.Cut(cmp.Or(c.A.Call, c.B.Call), "(")
-		of := ""
-		if c.Program != "" {
-			of = " of " + printable(c.Program)
-		}
-		switch {
-		case c.Answer:
-			says = append(says, fmt.Sprintf("the first system call%s that is answered differently is %s", of, printable(name)))
-		case c.A.Call != "":
-			says = append(says, fmt.Sprintf("no system call is answered differently, and A alone calls %s%s", printable(name), of))
-		default:
-			says = append(says, fmt.Sprintf("no system call is answered differently, and B alone calls %s%s", printable(name), of))
-		}
+	if d.Call != nil {
+		says = append(says, callSays(d.Call))
 	}
 	if len(says) == 0 {
 		d.Outcome = Same
@@ -236,11 +213,50 @@ func (d *RunDiff) first() string {
 	return strings.Join(says, "; ")
 }
 
-// Text is the comparison for people.
-func (d RunDiff) Text() string {
+// callSays is what a sentence says of the call that differs.
+func callSays(c *calls.Difference) string {
+	what, of := printable(c.Name), ""
+	if c.Of != "" {
+		what += " of " + clip(printable(c.Of), 60)
+	}
+	if c.Program != "" {
+		of = " of " + printable(c.Program)
+	}
+	switch {
+	case c.Answer && c.A.Answer == c.B.Answer:
+		return fmt.Sprintf("the first system call%s that is answered differently is %s", of, what)
+	case c.Answer:
+		return fmt.Sprintf("the first system call%s that is answered differently is %s: %s in A, %s in B", of, what, printable(c.A.Answer), printable(c.B.Answer))
+	case c.A.Call != "":
+		return fmt.Sprintf("no system call is answered differently, and the first%s that A alone makes is %s", of, what)
+	}
+	return fmt.Sprintf("no system call is answered differently, and the first%s that B alone makes is %s", of, what)
+}
+
+// Text is the comparison for people. On a terminal it has colours and a width, to
+// which the calls around the one that matters are cut; 0 is any width.
+func (d RunDiff) Text(colours bool, width int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "A is %s\nB is %s\n\n%s.\n", d.A, d.B, d.First)
+	ink := func(code, text string) string {
+		if !colours {
+			return text
+		}
+		return "\x1b[" + code + "m" + text + "\x1b[0m"
+	}
+	fmt.Fprintf(&b, "A is %s\nB is %s\n\n%s\n", d.A, d.B, ink("1", d.First+"."))
 	part := func(title string) { fmt.Fprintf(&b, "\n%s:\n", title) }
+	hunks := func(text string) {
+		for line := range strings.Lines(text) {
+			line = strings.TrimSuffix(line, "\n")
+			switch {
+			case strings.HasPrefix(line, "-"):
+				line = ink("31", line)
+			case strings.HasPrefix(line, "+"):
+				line = ink("32", line)
+			}
+			b.WriteString(line + "\n")
+		}
+	}
 	if len(d.Ends) > 0 {
 		part("outcome")
 		for _, e := range d.Ends {
@@ -249,11 +265,11 @@ func (d RunDiff) Text() string {
 	}
 	if d.Syslog != "" {
 		part("syslog")
-		b.WriteString(d.Syslog)
+		hunks(d.Syslog)
 	}
 	if d.Audit != "" {
 		part("audit records")
-		b.WriteString(d.Audit)
+		hunks(d.Audit)
 	}
 	if len(d.OnlyA)+len(d.OnlyB) > 0 {
 		part("console")
@@ -266,27 +282,41 @@ func (d RunDiff) Text() string {
 	}
 	if len(d.Output) > 0 {
 		part("output")
-		b.WriteString(strings.Join(d.Output, ""))
+		hunks(strings.Join(d.Output, ""))
+	}
+	paragraph := func(s calls.Side) {
+		for i, text := range s.Around {
+			if text = printable(text); s.Call != "" && i == s.At {
+				b.WriteString(ink("1", "> "+text) + "\n")
+				continue
+			}
+			if width > 10 {
+				text = clip(text, width-2)
+			}
+			b.WriteString("  " + text + "\n")
+		}
 	}
 	switch c := d.Call; {
 	case c != nil:
 		part("system calls of A")
-		paragraph(&b, c.A)
+		paragraph(c.A)
 		part("system calls of B")
-		paragraph(&b, c.B)
+		paragraph(c.B)
 	case d.Traced != "":
 		fmt.Fprintf(&b, "\n%s\n", d.Traced)
 	}
-	return b.String()
-}
-
-// paragraph writes calls, the one that differs marked.
-func paragraph(b *strings.Builder, s calls.Side) {
-	for i, text := range s.Around {
-		mark := "  "
-		if s.Call != "" && i == s.At {
-			mark = "> "
-		}
-		b.WriteString(mark + printable(text) + "\n")
+	var noise []string
+	if d.NoiseCalls > 0 {
+		noise = append(noise, plural(d.NoiseCalls, "system call"))
 	}
+	if d.NoiseLines > 0 {
+		noise = append(noise, plural(d.NoiseLines, "line")+" of text")
+	}
+	if len(noise) > 0 {
+		fmt.Fprintf(&b, "\nleft out, for they differ from run to run of A or of B: %s\n", strings.Join(noise, ", "))
+	}
+	for _, n := range d.Notes {
+		fmt.Fprintf(&b, "\nnote: %s\n", n)
+	}
+	return b.String()
 }

@@ -90,6 +90,7 @@ const ownRuntime = "lab"
 type matrix struct {
 	*Lab
 	report.Matrix
+	what    string       // it is, as its first line says
 	cells   []*cell      // of report.Matrix's, of which several may be one
 	tree    *kernel.Tree // of the commits; nil where there are none
 	kernels []*constant
@@ -126,6 +127,7 @@ func (l *Lab) Matrix(ctx context.Context, o MatrixOptions) (report.Matrix, error
 	if err := m.lay(ctx, o); err != nil {
 		return report.Matrix{}, err
 	}
+	m.what = "matrix of " + plural(len(m.cells), "cell")
 	if err := m.open(ctx, o); err != nil {
 		return report.Matrix{}, err
 	}
@@ -195,7 +197,7 @@ func (m *matrix) lay(ctx context.Context, o MatrixOptions) error {
 		}
 	}
 	if n == 1 {
-		return errors.New("a matrix needs two values of something at least: two kernels, images, command lines …; for one there is lab run")
+		return errors.New("two values of something are wanted at least: two kernels, images, command lines …; for one there is lab run")
 	}
 	for i := range n {
 		at := make([]int, len(axes))
@@ -494,7 +496,7 @@ func (m *matrix) test(ctx context.Context, runs, jobs int, try func(context.Cont
 	if done := all - len(todo); done > 0 {
 		before = fmt.Sprintf("; %d of %d done before", done, all)
 	}
-	m.Progress.Say("matrix of %s, %s; state in %s%s", plural(len(m.cells), "cell"), plural(all, "run"), m.Dir, before)
+	m.Progress.Say("%s, %s; state in %s%s", m.what, plural(all, "run"), m.Dir, before)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

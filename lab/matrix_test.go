@@ -178,7 +178,7 @@ func TestMatrixCells(t *testing.T) {
 		"with --base REF":            func(o *MatrixOptions) { o.Around["runtime"] = []string{"lab", "crun"} },
 		`runtime "wings"`:            func(o *MatrixOptions) { o.Around["runtime"] = []string{"wings"} },
 		"it takes":                   func(o *MatrixOptions) { o.Around["cmdline"] = []string{strings.Repeat("x", 3000)} },
-		"needs two values":           func(o *MatrixOptions) { o.Kernels, o.Images, o.Around = o.Kernels[:0], nil, nil },
+		"two values of something":    func(o *MatrixOptions) { o.Kernels, o.Images, o.Around = o.Kernels[:0], nil, nil },
 		"nothing matches":            func(o *MatrixOptions) { o.Kernels = []string{"/nowhere*"} },
 		"a matrix of more than 2048": func(o *MatrixOptions) { o.Around["cmdline"] = strings.Fields(strings.Repeat("a ", 500)) },
 	} {

@@ -452,7 +452,7 @@ func (p *pack) saved(role, from, to string) (Trial, error) {
 	p.manifest.Runs = append(p.manifest.Runs, bundle.Run{
 		Role: role, End: string(t.End), Exit: exitOf(t), Dir: to,
 	})
-	for name, text := range map[string]*[]byte{"stdout": &t.Result.Stdout, "stderr": &t.Result.Stderr, "syslog": &t.Result.Syslog, auditFile: &t.Result.Audit, "trace": &t.Result.Trace, "console.log": &t.Console} {
+	for name, text := range t.streams() {
 		if *text, err = os.ReadFile(filepath.Join(from, name)); err != nil && !os.IsNotExist(err) {
 			return Trial{}, fmt.Errorf("read run: %w", err)
 		}

@@ -86,7 +86,7 @@ func recorded(b *bundle.Bundle, r bundle.Run) (Trial, error) {
 			return t, fmt.Errorf("read %s: %w", path.Join(r.Dir, trialFile), err)
 		}
 	}
-	for name, text := range map[string]*[]byte{"stdout": &t.Result.Stdout, "stderr": &t.Result.Stderr, "syslog": &t.Result.Syslog, auditFile: &t.Result.Audit, "trace": &t.Result.Trace, "console.log": &t.Console} {
+	for name, text := range t.streams() {
 		if *text, err = member(b, path.Join(r.Dir, name), maxOutput); err != nil {
 			return t, err
 		}

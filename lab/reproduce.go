@@ -137,6 +137,7 @@ type rerunner struct {
 	qemu   emulator
 	exact  bool // runs that are not the recorded ones byte by byte are different
 	runs   int  // of a kernel that does not fail before
+	trace  bool // the test is traced, by an agent of our own
 }
 
 // open expands the disk and makes the machine, all of a stranger's.
@@ -261,7 +262,36 @@ func (r *rerunner) machine(ctx context.Context, k bundle.Kernel) (qemu.Machine, 
 	m.Kernel, m.Initrd = r.bundle.Path(k.Image), filepath.Join(r.dir, k.Role+"-initramfs")
 	of := r.bundle.Manifest
 	m.Cmdline, m.Disks = cmdlineOf(m, of.Machine.Cmdline), []qemu.Disk{{Path: r.disk, Size: of.Disk.Size}}
-	return m, r.bundle.Expand(ctx, k.Initramfs.Member, m.Initrd)
+	if err := os.RemoveAll(m.Initrd); err != nil { // of the run before
+		return m, fmt.Errorf("remove initramfs: %w", err)
+	}
+	if err := r.bundle.Expand(ctx, k.Initramfs.Member, m.Initrd); err != nil || !r.trace {
+		return m, err
+	}
+	return m, r.addTracer(m.Initrd)
+}
+
+// addTracer puts our own agent, and the test to be traced, into an initramfs of the
+// bundle, behind what is there: of a file that is there twice the kernel keeps the last.
+func (r *rerunner) addTracer(initramfs string) error {
+	agent, err := r.Agent()
+	if err != nil {
+		return err
+	}
+	g := guest{test: r.bundle.Manifest.Test, agent: agent}
+	g.test.Trace = true
+	f, err := os.OpenFile(initramfs, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return fmt.Errorf("add tracer: %w", err)
+	}
+	err = g.initramfs(f, kernel.Kernel{})
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return fmt.Errorf("add tracer: %w", err)
+	}
+	return nil
 }
 
 // begin is the trial of a kernel of the bundle, before it is booted.

@@ -30,6 +30,14 @@ func (t Trial) Save(dir string) error {
 	return nil
 }
 
+// streams are the files of a saved trial that hold what the guest said.
+func (t *Trial) streams() map[string]*[]byte {
+	return map[string]*[]byte{"stdout": &t.Result.Stdout, "stderr": &t.Result.Stderr, "syslog": &t.Result.Syslog, auditFile: &t.Result.Audit, traceFile: &t.Result.Trace, "console.log": &t.Console}
+}
+
+// traceFile holds the system calls of a test that was traced.
+const traceFile = "trace"
+
 // files is what a trial leaves behind, by file name.
 func (t Trial) files() (map[string][]byte, error) {
 	short := t
@@ -50,7 +58,7 @@ func (t Trial) files() (map[string][]byte, error) {
 	files["stdout"], files["stderr"], files["syslog"] = t.Result.Stdout, t.Result.Stderr, t.Result.Syslog
 	files[auditFile] = t.Result.Audit
 	if len(t.Result.Trace) > 0 {
-		files["trace"] = t.Result.Trace
+		files[traceFile] = t.Result.Trace
 	}
 	files["qemu.args"] = []byte(strings.Join(t.Args, "\n") + "\n")
 	files["cmdline"] = []byte(t.Cmdline + "\n")

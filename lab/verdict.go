@@ -244,10 +244,16 @@ func printable(s string) string {
 // oneLine makes guest text fit to be printed: control characters become
 // spaces, what is long is cut.
 func oneLine(s string) string {
-	s = strings.TrimSpace(printable(s))
-	const most = 200
+	return clip(strings.TrimSpace(printable(s)), 201)
+}
+
+// clip cuts a text that has more characters than it may.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
 	if r := []rune(s); len(r) > most {
-		s = string(r[:most]) + "…"
+		return string(r[:most-1]) + "…"
 	}
 	return s
 }

@@ -1,19 +1,16 @@
 // Package calls compares what two runs of a program asked the kernel, and finds the
 // first system call that answers differently.
 //
-// A trace is text as strace -f writes it, a line for each call that has returned:
-//
-//	PID NAME(ARG, ARG, …) = RESULT
-//	PID NAME(ARG, ARG, …) = -1 ERRNO (what it means)
-//
-// Other lines (signals, exits, what is not understood) take no part.
+// A trace is text as [lab/probe/trace] and strace -f write it. Signals, exits and what
+// is not understood take no part.
 //
 // Threads count as their process. Processes are paired by the program that they last
 // executed, and of the same program by the order in which they were seen. The calls
 // of a pair are aligned by what was asked (the name, and the arguments that the
 // program gave, without what changes from run to run) with an anchored diff, whose
 // time is n log n whatever the traces hold. Of two aligned calls the answers are
-// compared: the result, and what the kernel wrote into the arguments.
+// compared: the result, and what the kernel wrote into the arguments. What differs as
+// well between two runs of the same is noise.
 package calls
 
 import (
@@ -24,13 +21,14 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
+
+	"lab/probe/trace"
 )
 
 const (
 	maxCalls = 500_000 // of a trace; those after them take no part
-	maxLine  = 16 << 10
-	maxKey   = 512 // bytes of what is asked that tell calls apart
-	around   = 5   // calls of the paragraph before and behind
+	maxKey   = 512     // bytes of what is asked that tell calls apart
+	around   = 5       // calls of the paragraph before and behind
 )
 
 // A Difference is the first in which two traces differ.
@@ -39,49 +37,90 @@ type Difference struct {
 	// the two asked, and no answer differs.
 	Answer  bool   `json:"answer"`
 	Program string `json:"program,omitempty"` // that the process had executed
+	Name    string `json:"name"`              // of the system call
+	Of      string `json:"of,omitempty"`      // what it is about: a path, the type of a message
 	A       Side   `json:"a"`
 	B       Side   `json:"b"`
 }
 
 // A Side is what one of the traces has.
 type Side struct {
-	Call string `json:"call"` // empty where only the other run made it
+	Call   string `json:"call"`             // empty where only the other run made it
+	Answer string `json:"answer,omitempty"` // to it, in short: an errno, or a number
+	PID    int    `json:"pid,omitempty"`    // of the process or thread that made it, in the trace
+	Line   int    `json:"line,omitempty"`   // of the trace, from 1
 	// Around are calls of the process: some before, the call itself, some behind.
 	Around []string `json:"around"`
 	At     int      `json:"at"` // where in Around the call is, or would be
 }
 
-// Compare finds the first call of trace a that trace b answers differently; where
-// there is none, the first that only one of them has; nil where there is neither.
-func Compare(a, b []byte) *Difference {
-	pa, pb := processes(a), processes(b)
-	others := map[string]*process{}
-	for _, p := range pb {
-		others[p.key] = p
-	}
+// Compare finds the first call of run a that run b answers differently; where there
+// is none, the first that only one of them makes; nil where there is neither. Of
+// each run there is a trace, and there may be traces of the same done again: what
+// differs among those tells nothing, and is passed over as noise.
+func Compare(a, b [][]byte) (first *Difference, noise int) {
+	pa, pb := measured(a), measured(b)
+	others := byKey(pb)
 	var answer, alone *found
 	for _, p := range pa {
 		q := others[p.key]
 		if q == nil {
 			continue // its fork or exec is what differs, in its parent
 		}
-		x, y := compareProcess(p, q)
-		answer, alone = earlier(answer, x), earlier(alone, y)
+		x, y, n := compareProcess(p, q)
+		answer, alone, noise = earlier(answer, x), earlier(alone, y), noise+n
 	}
 	if answer != nil {
-		return answer.tell(true)
+		return answer.tell(true), noise
 	}
 	if alone != nil {
-		return alone.tell(false)
+		return alone.tell(false), noise
 	}
-	return nil
+	return nil, noise
+}
+
+// measured parts the first trace into processes, and notes of each call what it was
+// in the other traces.
+func measured(traces [][]byte) []*process {
+	if len(traces) == 0 {
+		return nil
+	}
+	list := processes(traces[0])
+	for _, again := range traces[1:] {
+		others := byKey(processes(again))
+		for _, p := range list {
+			q := others[p.key]
+			if q == nil {
+				q = new(process)
+			}
+			align(p, q, func(i, j int, inP, inQ bool) {
+				switch {
+				case !inQ:
+					p.atTimes[p.calls[i].asked] = true
+				case !inP:
+					p.atTimes[q.calls[j].asked] = true
+				case q.calls[j].reply != p.calls[i].reply:
+					p.calls[i].others = append(p.calls[i].others, q.calls[j].reply)
+				}
+			})
+		}
+	}
+	return list
+}
+
+func byKey(list []*process) map[string]*process {
+	m := map[string]*process{}
+	for _, p := range list {
+		m[p.key] = p
+	}
+	return m
 }
 
 // found is where two processes differ: at their calls i and j.
 type found struct {
-	a, b       *process
-	i, j       int
-	onlyA, one bool // of a call that one alone makes: whether it is a
+	a, b     *process
+	i, j     int
+	inA, inB bool // who made the call
 }
 
 func (f *found) line() int {
@@ -99,17 +138,53 @@ func earlier(f, g *found) *found {
 }
 
 func (f *found) tell(answer bool) *Difference {
-	return &Difference{Answer: answer, Program: f.a.program, A: f.a.side(f.i, !f.one || f.onlyA), B: f.b.side(f.j, !f.one || !f.onlyA)}
+	d := &Difference{Answer: answer, Program: f.a.program, A: f.a.side(f.i, f.inA), B: f.b.side(f.j, f.inB)}
+	if f.inA {
+		d.Name, d.Of = f.a.calls[f.i].name, f.a.calls[f.i].of
+	} else {
+		d.Name, d.Of = f.b.calls[f.j].name, f.b.calls[f.j].of
+	}
+	return d
 }
 
 // compareProcess finds the first two aligned calls with different answers, and the
-// first call that has no counterpart.
-func compareProcess(a, b *process) (answer, alone *found) {
-	pair := func(i, j int) {
-		if answer == nil && a.calls[i].answer != b.calls[j].answer {
-			answer = &found{a: a, b: b, i: i, j: j}
+// first call that has no counterpart, and counts those that are noise.
+func compareProcess(a, b *process) (answer, alone *found, noise int) {
+	atTimes := func(c call) bool { return a.atTimes[c.asked] || b.atTimes[c.asked] }
+	align(a, b, func(i, j int, inA, inB bool) {
+		f := &found{a: a, b: b, i: i, j: j, inA: inA, inB: inB}
+		switch {
+		case inA && inB && a.calls[i].answer == b.calls[j].answer:
+		case inA && inB && !steady(a.calls[i], b.calls[j]), inA && !inB && atTimes(a.calls[i]), inB && !inA && atTimes(b.calls[j]):
+			noise++
+		case inA && inB && answer == nil:
+			answer = f
+		case inA != inB && alone == nil:
+			alone = f
+		}
+	})
+	return answer, alone, noise
+}
+
+// steady tells of two calls whose answers differ whether that means something: each
+// has one answer in all runs, or else the two never had an answer of the same kind.
+func steady(x, y call) bool {
+	if len(x.others)+len(y.others) == 0 {
+		return true
+	}
+	for _, a := range append(slices.Clip(x.others), x.reply) {
+		for _, b := range append(slices.Clip(y.others), y.reply) {
+			if a.kind == b.kind {
+				return false
+			}
 		}
 	}
+	return true
+}
+
+// align goes through the calls of two processes: those that are the same side by
+// side, and between them those that only one has.
+func align(a, b *process, visit func(i, j int, inA, inB bool)) {
 	i, j := 0, 0
 	hunks := diff.Diff("a", a.asked(), "b", b.asked())
 	inside := false
@@ -121,27 +196,22 @@ func compareProcess(a, b *process) (answer, alone *found) {
 		case '@':
 			inside = true
 			for toA, toB := hunkStart(string(line)); i < toA && j < toB; i, j = i+1, j+1 {
-				pair(i, j)
+				visit(i, j, true, true)
 			}
 		case ' ':
-			pair(i, j)
+			visit(i, j, true, true)
 			i, j = i+1, j+1
-		case '-', '+':
-			onlyA := line[0] == '-'
-			if alone == nil {
-				alone = &found{a: a, b: b, i: i, j: j, one: true, onlyA: onlyA}
-			}
-			if onlyA {
-				i++
-			} else {
-				j++
-			}
+		case '-':
+			visit(i, j, true, false)
+			i++
+		case '+':
+			visit(i, j, false, true)
+			j++
 		}
 	}
 	for ; i < len(a.calls) && j < len(b.calls); i, j = i+1, j+1 {
-		pair(i, j)
+		visit(i, j, true, true)
 	}
-	return answer, alone
 }
 
 // hunkStart reads "@@ -1,2 +3,4 @@": the calls, from 0, at which the hunk begins.
@@ -165,13 +235,22 @@ type process struct {
 	key     string // program and number, by which processes are paired
 	calls   []call
 	paths   map[string]string // of its descriptors, as far as they were seen to be opened
+	atTimes map[string]bool   // what is asked more often in one run of the same than in another
 }
 
 type call struct {
-	line          int // of the trace
-	text          string
-	asked, answer string
+	line, pid  int // where it is in the trace, and whose
+	name, text string
+	asked, of  string
+	short      string  // the answer, to be told
+	descriptor string  // that it begins with
+	reply              // the answer, to be compared
+	others     []reply // to the same, in other runs of the same
 }
+
+// A reply is what the kernel answered; of a kind are all that went well, and all that
+// failed alike.
+type reply struct{ answer, kind string }
 
 func (p *process) asked() []byte {
 	var b bytes.Buffer
@@ -184,13 +263,17 @@ func (p *process) asked() []byte {
 
 // side is the paragraph around a call; made tells whether the process made that.
 func (p *process) side(at int, made bool) Side {
-	from := max(0, at-around)
+	from, to := max(0, at-around), min(len(p.calls), at+around+1)
 	s := Side{At: at - from}
-	for _, c := range p.calls[min(len(p.calls), from):min(len(p.calls), at+around+1)] {
+	for _, c := range p.calls[min(to, from):to] {
 		s.Around = append(s.Around, c.text)
 	}
 	if made {
-		s.Call = p.calls[at].text
+		c := p.calls[at]
+		s.Call, s.Answer, s.PID, s.Line = c.text, c.short, c.pid, c.line
+		if why := acknowledged(p.calls[at:to]); why != "" {
+			s.Answer += " (acknowledged: " + why + ")"
+		}
 	}
 	return s
 }
@@ -201,7 +284,7 @@ func processes(trace []byte) []*process {
 	of := map[int]*process{}
 	var list []*process
 	for _, l := range lines {
-		pid := l.pid
+		pid := l.PID
 		for n := 0; n < 100; n++ { // a hostile trace may have a circle
 			leader, ok := threadOf[pid]
 			if !ok {
@@ -211,11 +294,11 @@ func processes(trace []byte) []*process {
 		}
 		p := of[pid]
 		if p == nil {
-			p = &process{paths: map[string]string{}}
+			p = &process{paths: map[string]string{}, atTimes: map[string]bool{}}
 			of[pid] = p
 			list = append(list, p)
 		}
-		if (l.name == "execve" || l.name == "execveat") && l.result == "0" {
+		if (l.Name == "execve" || l.Name == "execveat") && l.Result == "0" {
 			p.program = firstString(l.args)
 		}
 		p.add(l)
@@ -230,24 +313,28 @@ func processes(trace []byte) []*process {
 
 // line is a call of a trace.
 type line struct {
-	number, pid  int
-	name, args   string
-	result, text string
+	trace.Event
+	number int
+	args   string
 }
 
 // parse reads the calls of a trace, and of which process a thread is.
-func parse(trace []byte) (lines []line, threadOf map[int]int) {
+func parse(text []byte) (lines []line, threadOf map[int]int) {
 	threadOf = map[int]int{}
 	number := 0
-	for text := range bytes.Lines(trace) {
+	for text := range bytes.Lines(text) {
 		number++
-		l, ok := parseLine(text)
-		if !ok {
+		if len(text) > trace.MaxLine {
 			continue
 		}
-		if l.number = number; strings.HasPrefix(l.name, "clone") && strings.Contains(l.args, "CLONE_THREAD") {
-			if child, err := strconv.Atoi(l.result); err == nil && child > 0 {
-				threadOf[child] = l.pid
+		e, err := trace.Parse(strings.TrimRight(string(text), "\r\n"))
+		if err != nil || e.Name == "" {
+			continue
+		}
+		l := line{e, number, strings.Join(e.Args, ", ")}
+		if strings.HasPrefix(l.Name, "clone") && strings.Contains(l.args, "CLONE_THREAD") {
+			if child, err := strconv.Atoi(l.Result); err == nil && child > 0 {
+				threadOf[child] = l.PID
 			}
 		}
 		if lines = append(lines, l); len(lines) == maxCalls {
@@ -257,42 +344,21 @@ func parse(trace []byte) (lines []line, threadOf map[int]int) {
 	return lines, threadOf
 }
 
-// parseLine reads a call. The last ") = " ends the arguments: what follows it is a
-// number, a name and a text of the kernel's, none of which has that.
-func parseLine(text []byte) (line, bool) {
-	if len(text) > maxLine {
-		return line{}, false
-	}
-	s := strings.TrimRight(string(text), "\r\n")
-	number, rest, ok := strings.Cut(s, " ")
-	pid, err := strconv.Atoi(number)
-	if !ok || err != nil || pid < 1 {
-		return line{}, false
-	}
-	rest = strings.TrimLeft(rest, " ") // strace pads short numbers
-	open := strings.IndexByte(rest, '(')
-	end := strings.LastIndex(rest, " = ")
-	if open < 1 || end < open {
-		return line{}, false
-	}
-	name, args := rest[:open], strings.TrimRight(rest[open+1:end], " ")
-	if strings.ContainsAny(name, " \"<") || !strings.HasSuffix(args, ")") {
-		return line{}, false
-	}
-	return line{pid: pid, name: name, args: args[:len(args)-1], result: rest[end+3:], text: rest}, true
-}
-
 // add takes a call in, unless it is one of those that a program makes as often as
 // the time that passes makes it.
 func (p *process) add(l line) {
-	if slices.Contains(timing, l.name) {
+	if slices.Contains(timing, l.Name) {
 		return
 	}
 	args := p.describe(l)
-	asked := l.name + "(" + given(l.name, args) + ")"
+	asked := l.Name + "(" + given(l.Name, args) + ")"
 	if len(asked) > maxKey {
 		asked = asked[:maxKey]
 	}
-	p.calls = append(p.calls, call{line: l.number, text: l.text, asked: strings.ReplaceAll(asked, "\n", " "), answer: p.answer(l, args)})
+	_, text, _ := strings.Cut(l.String(), " ")
+	c := call{line: l.number, pid: l.PID, name: l.Name, text: text, asked: strings.ReplaceAll(asked, "\n", " ")}
+	c.descriptor = descriptor.FindString(l.args)
+	c.of, c.short, c.reply = p.about(l), short(l), p.answer(l, args)
+	p.calls = append(p.calls, c)
 	p.follow(l)
 }

@@ -35,8 +35,17 @@ var looking = []string{
 	"getxattr", "lgetxattr", "listxattr", "llistxattr",
 }
 
+// writing are the calls that give a descriptor what the program says.
+var writing = []string{"sendto", "sendmsg", "sendmmsg", "write", "writev", "pwrite64", "pwritev", "pwritev2"}
+
 // sending are the calls in which also a structure is the program's.
-var sending = []string{"sendto", "sendmsg", "sendmmsg", "write", "writev", "pwrite64", "connect", "bind", "execve", "execveat", "setsockopt"}
+var sending = append([]string{"connect", "bind", "execve", "execveat", "setsockopt"}, writing...)
+
+// onFiles are other calls whose first argument is a descriptor.
+var onFiles = []string{
+	"fstat", "newfstatat", "fstatfs", "statx", "lseek", "ftruncate", "fallocate", "fsync", "fchmod", "fchown", "fchdir", "flock", "fcntl", "ioctl",
+	"fgetxattr", "fsetxattr", "connect", "bind", "listen", "accept", "accept4", "shutdown", "setsockopt",
+}
 
 // passing are the files of /proc and /dev that read differently each time, or with
 // each kernel.
@@ -58,6 +67,8 @@ var words = []struct {
 var (
 	descriptor = regexp.MustCompile(`^[0-9]+\b`)
 	mapped     = regexp.MustCompile(`, [0-9]+, (\S+)$`) // mmap's descriptor
+	message    = regexp.MustCompile(`\btype=([A-Z][A-Z0-9_]*)`)
+	refused    = regexp.MustCompile(`\berror=(-[A-Z][A-Z0-9]*)`)
 	structure  = regexp.MustCompile(`[\[{].*[\]}]`)
 	quoted     = regexp.MustCompile(`"(\\.|[^"\\])*"`)
 )
@@ -69,7 +80,7 @@ func (p *process) describe(l line) string {
 	if n := descriptor.FindString(args); n != "" {
 		args = "<" + p.paths[n] + ">" + args[len(n):]
 	}
-	if l.name == "mmap" {
+	if l.Name == "mmap" {
 		args = mapped.ReplaceAllString(args, ", FD, $1")
 	}
 	for _, w := range words {
@@ -98,33 +109,98 @@ func given(name, args string) string {
 	return structure.ReplaceAllString(args, "{}")
 }
 
+// wentWell begins the kind of an answer that is no error.
+const wentWell = "ok "
+
 // answer is the result, and the arguments with what the kernel wrote into them.
-func (p *process) answer(l line, args string) string {
-	failed := strings.HasPrefix(l.result, "-1 ")
-	if failed {
-		return l.result // what the kernel wrote into the arguments means nothing
+func (p *process) answer(l line, args string) reply {
+	if l.Errno != "" {
+		return reply{l.Errno, l.Errno} // what the kernel wrote into the arguments means nothing
 	}
+	kind := wentWell + refusal(l)
 	fd := descriptor.FindString(l.args)
 	switch {
-	case slices.Contains(random, l.name), slices.Contains(reading, l.name) && passing.MatchString(p.paths[fd]):
-		return "ok"
-	case slices.Contains(numbers, l.name):
-		return "ok " + args
+	case slices.Contains(random, l.Name), slices.Contains(reading, l.Name) && passing.MatchString(p.paths[fd]):
+		return reply{"ok", kind}
+	case slices.Contains(numbers, l.Name):
+		return reply{"ok " + args, kind}
 	}
-	result := l.result
+	result := l.Result + " " + l.Text
 	for _, w := range words {
 		result = w.is.ReplaceAllString(result, w.called)
 	}
-	return result + " " + args
+	return reply{result + " " + args, kind}
+}
+
+// refusal is the error in a message that was received: netlink's, in an
+// acknowledgement.
+func refusal(l line) string {
+	if m := refused.FindStringSubmatch(l.args); m != nil && slices.Contains(reading, l.Name) {
+		return m[1]
+	}
+	return ""
+}
+
+// short is an answer as a sentence has it.
+func short(l line) string {
+	if l.Errno != "" {
+		return l.Errno
+	}
+	if why := refusal(l); why != "" {
+		return l.Result + " with error=" + why
+	}
+	return l.Result
+}
+
+// about is what a call is about: the type of the message, or the file that is named,
+// or that the descriptor was opened as.
+func (p *process) about(l line) string {
+	says := slices.Contains(writing, l.Name) || slices.Contains(reading, l.Name)
+	if says {
+		for _, m := range message.FindAllStringSubmatch(l.args, -1) {
+			if m[1] != "NLMSG_ERROR" {
+				return m[1]
+			}
+		}
+	}
+	for _, arg := range l.Args {
+		if name := firstString(arg); name != "" && arg[0] == '"' && !says {
+			return name
+		}
+	}
+	if says || slices.Contains(onFiles, l.Name) {
+		return p.paths[descriptor.FindString(l.args)]
+	}
+	return ""
+}
+
+// acknowledged is the error with which a message was acknowledged that the first call
+// sent, where one of those behind it received that.
+func acknowledged(calls []call) string {
+	if !strings.HasPrefix(calls[0].name, "send") || !strings.HasPrefix(calls[0].kind, wentWell) {
+		return ""
+	}
+	for _, c := range calls[1:] {
+		if c.descriptor != calls[0].descriptor {
+			continue
+		}
+		if why := strings.TrimPrefix(c.kind, wentWell); strings.HasPrefix(why, "-") {
+			return why
+		}
+		if c.name == "close" || strings.HasPrefix(c.name, "send") {
+			break
+		}
+	}
+	return ""
 }
 
 // follow keeps what descriptors are.
 func (p *process) follow(l line) {
-	n, _, _ := strings.Cut(l.result, " ")
+	n, _, _ := strings.Cut(l.Result, " ")
 	if _, err := strconv.ParseUint(n, 10, 31); err != nil || len(n) > 9 {
 		return
 	}
-	switch l.name {
+	switch l.Name {
 	case "open", "openat", "openat2", "creat":
 		p.paths[n] = firstString(l.args)
 	case "socket":

@@ -16,6 +16,7 @@ import (
 	"lab/kernel/qemu"
 	"lab/lab"
 	"lab/lab/bundle"
+	"lab/lab/calls"
 	"lab/oci"
 	"lab/probe"
 )
@@ -63,6 +64,17 @@ func TestJSON(t *testing.T) {
 				Diffs: []string{"--- recorded/stdout\n+++ here/stdout\n"}, Trial: trial,
 			}},
 			Tried: &lab.Rerun{Role: lab.RoleTried, Kernel: "6.2.0", Verdict: verdict, Runs: 1, Outcome: lab.Fixed, Trial: trial},
+		},
+		"diff": lab.RunDiff{
+			A: "kernel 6.1.0", B: "kernel 6.2.0", RunsA: []string{"/s/trials/001-aa"}, RunsB: []string{"/s/trials/002-bb"},
+			First: "the exit status is 0 in A and 1 in B", Outcome: lab.Different, Ends: []lab.RunChange{{What: "the exit status", A: "0", B: "1"}},
+			Syslog: "--- A/syslog\n+++ B/syslog\n", OnlyA: []string{"WARNING: at x"}, OnlyB: []string{"Oops"}, Output: []string{"--- A/stdout\n+++ B/stdout\n"}, Traced: "why",
+			Call: &calls.Difference{
+				Answer: true, Program: "/bin/su", Name: "access", Of: "/x",
+				A: calls.Side{Call: "access(\"/x\", F_OK) = 0", Answer: "0", PID: 1, Line: 7, Around: []string{"access(\"/x\", F_OK) = 0"}},
+				B: calls.Side{Call: "access(\"/x\", F_OK) = -1 ENOENT (none)", Answer: "ENOENT", PID: 1, Line: 7, Around: []string{"access(\"/x\", F_OK) = -1 ENOENT (none)"}},
+			},
+			NoiseCalls: 2, NoiseLines: 1, Notes: []string{"note"},
 		},
 		"bundle-diff": lab.BundleDiff{Outcome: lab.OnlyMeasured, Differences: []lab.BundleChange{
 			{Member: "runs/good-1/trial.json", Field: "boot_ns", Was: "1", Is: "2", Measured: true},

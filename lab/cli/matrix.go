@@ -48,15 +48,8 @@ EXAMPLES
        --cmdlines '' --cmdlines 'security=selinux' -- useradd -m test
    lab matrix --repo ~/linux --commits v6.1,v6.6 --image oci:./layout:app \
        --caps docker --caps docker,-AUDIT_WRITE --format html -o matrix.html -- su -c true`,
-		Flags: slices.Concat([]cli.Flag{
-			&cli.StringSliceFlag{Name: "kernels", Usage: "test with the ready-made kernels that `REF` names; commas part several, may be repeated", Category: catKernel},
-			&cli.StringSliceFlag{Name: "commits", Usage: "test with kernels of the revisions `REV` of --repo; commas part several, may be repeated", Category: catKernel},
+		Flags: slices.Concat(axisFlags(), []cli.Flag{
 			moduleFlag(catKernel),
-			&cli.StringSliceFlag{Name: "images", Usage: "test the images `REF`; commas part several, may be repeated", Category: catImage},
-			&cli.StringSliceFlag{Name: "cmdlines", Usage: "test with the boot options `ARGS`; may be repeated", Category: catMachine},
-			&cli.StringSliceFlag{Name: "caps", Usage: "test with the capabilities `LIST`: names between commas, in front of them ALL, none or docker to begin with, then -NAME drops one; may be repeated", Category: catTest},
-			&cli.StringSliceFlag{Name: "containers", Usage: "test in a container with `WORDS`: between commas seccomp=PROFILE, userns, cgroup=VERSION, devices, unmasked, writable, or privileged; may be repeated", Category: catTest},
-			&cli.StringSliceFlag{Name: "runtimes", Usage: "run the container by `NAME`, as --runtime does; commas part several, may be repeated", Category: catTest},
 			&cli.IntFlag{Name: "runs", Usage: "run every cell `N` times", Value: 1, Category: catVerdict},
 			&cli.IntFlag{Name: "jobs", Usage: "boot `N` cells at the same time", Value: 1, Category: catMachine},
 			&cli.StringFlag{Name: "dir", Usage: "keep the state in `DIR`", DefaultText: "a folder of $XDG_STATE_HOME/lab/matrices named by the test", Category: catOutput},
@@ -69,12 +62,32 @@ EXAMPLES
 			if err != nil {
 				return err
 			}
-			o, form, err := matrixOptions(c, s)
+			o, err := matrixOptions(c, s)
 			if err != nil {
 				return err
 			}
+			form := c.String("format")
+			if c.Bool("json") {
+				form = report.FormJSON
+			}
+			if !slices.Contains(report.MatrixForms, form) {
+				return usagef("--format %q is none of %s", form, strings.Join(report.MatrixForms, ", "))
+			}
 			return runMatrix(c, o, form)
 		},
+	}
+}
+
+// axisFlags name what a matrix has several values of.
+func axisFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "kernels", Usage: "test with the ready-made kernels that `REF` names; commas part several, may be repeated", Category: catKernel},
+		&cli.StringSliceFlag{Name: "commits", Usage: "test with kernels of the revisions `REV` of --repo; commas part several, may be repeated", Category: catKernel},
+		&cli.StringSliceFlag{Name: "images", Usage: "test the images `REF`; commas part several, may be repeated", Category: catImage},
+		&cli.StringSliceFlag{Name: "cmdlines", Usage: "test with the boot options `ARGS`; may be repeated", Category: catMachine},
+		&cli.StringSliceFlag{Name: "caps", Usage: "test with the capabilities `LIST`: names between commas, in front of them ALL, none or docker to begin with, then -NAME drops one; may be repeated", Category: catTest},
+		&cli.StringSliceFlag{Name: "containers", Usage: "test in a container with `WORDS`: between commas seccomp=PROFILE, userns, cgroup=VERSION, devices, unmasked, writable, or privileged; may be repeated", Category: catTest},
+		&cli.StringSliceFlag{Name: "runtimes", Usage: "run the container by `NAME`, as --runtime does; commas part several, may be repeated", Category: catTest},
 	}
 }
 
@@ -84,8 +97,8 @@ var around = map[string]string{"cmdlines": "cmdline", "caps": "caps", "container
 // mostRuns of a cell tell how often a test fails to a percent.
 const mostRuns = 1000
 
-// matrixOptions turns the flags into options, and says which form the result has.
-func matrixOptions(c *cli.Context, s lab.Spec) (lab.MatrixOptions, string, error) {
+// matrixOptions turns the flags into options.
+func matrixOptions(c *cli.Context, s lab.Spec) (lab.MatrixOptions, error) {
 	s.Kernel.Modules = c.StringSlice("module")
 	o := lab.MatrixOptions{
 		Kernels: between(c, "kernels"), Commits: between(c, "commits"), Images: between(c, "images"),
@@ -95,41 +108,41 @@ func matrixOptions(c *cli.Context, s lab.Spec) (lab.MatrixOptions, string, error
 		o.Around[axis] = c.StringSlice(flag)
 	}
 	o.Around["runtime"] = between(c, "runtimes")
-	form := c.String("format")
-	if c.Bool("json") {
-		form = report.FormJSON
+	if k := c.String("kernel"); k != "" { // of a command that has these, too
+		o.Kernels = append(o.Kernels, k)
+	}
+	if rev := c.String("commit"); rev != "" && s.Kernel.Repo != "" && len(o.Commits) == 0 {
+		o.Commits = []string{rev}
 	}
 	switch {
-	case !slices.Contains(report.MatrixForms, form):
-		return o, form, usagef("--format %q is none of %s", form, strings.Join(report.MatrixForms, ", "))
 	case o.Runs < 1 || o.Runs > mostRuns:
-		return o, form, usagef("--runs %d is not between 1 and %d", o.Runs, mostRuns)
+		return o, usagef("--runs %d is not between 1 and %d", o.Runs, mostRuns)
 	case o.Jobs < 1 || o.Jobs > mostJobs:
-		return o, form, usagef("--jobs %d is not between 1 and %d; how many compilers run at a time is --make-jobs", o.Jobs, mostJobs)
+		return o, usagef("--jobs %d is not between 1 and %d; how many compilers run at a time is --make-jobs", o.Jobs, mostJobs)
 	case len(o.Kernels) == 0 && len(o.Commits) == 0:
-		return o, form, usagef("no kernels: name some with --kernels REF, or --repo DIR --commits REV")
+		return o, usagef("no kernels: name some with --kernels REF, or --repo DIR --commits REV")
 	case len(o.Commits) > 0 && s.Kernel.Repo == "":
-		return o, form, usagef("--commits goes with --repo DIR")
+		return o, usagef("--commits goes with --repo DIR")
 	case len(o.Commits) == 0 && s.Kernel.Repo != "":
-		return o, form, usagef("--repo goes with --commits REV: which of its commits?")
+		return o, usagef("--repo goes with --commits REV: which of its commits?")
 	case len(o.Commits) > 0 && len(s.Kernel.Modules) > 0:
-		return o, form, usagef("--module goes with --kernels: name the option of %s in a file for --config", s.Kernel.Modules[0])
+		return o, usagef("--module goes with --kernels: name the option of %s in a file for --config", s.Kernel.Modules[0])
 	case len(o.Images) > 0 && c.IsSet("image"):
-		return o, form, usagef("--image and --images exclude each other")
+		return o, usagef("--image and --images exclude each other")
 	case s.Symptom.Kind == lab.SymptomBuild && len(o.Images)+len(s.Images)+len(o.Around["cmdline"])+len(o.Around["caps"])+len(o.Around["container"])+len(o.Around["runtime"]) > 0:
-		return o, form, usagef("--symptom build goes with --commits alone: nothing is booted")
+		return o, usagef("--symptom build goes with --commits alone: nothing is booted")
 	}
-	for _, name := range []string{"config", "toolchain", "pick", "patch"} {
+	for _, name := range []string{"commit", "config", "toolchain", "pick", "patch"} {
 		if c.IsSet(name) && len(o.Commits) == 0 {
-			return o, form, usagef("--%s goes with --commits: ready-made kernels are built already", name)
+			return o, usagef("--%s goes with --commits: ready-made kernels are built already", name)
 		}
 	}
 	if c.IsSet("runtime") && len(o.Around["runtime"]) > 0 {
-		return o, form, usagef("--runtime and --runtimes exclude each other")
+		return o, usagef("--runtime and --runtimes exclude each other")
 	}
 	for _, name := range []string{"cap-add", "cap-drop", "privileged"} {
 		if c.IsSet(name) && len(o.Around["caps"]) > 0 {
-			return o, form, usagef("--%s does not go with --caps: name all capabilities there, as in docker,NET_ADMIN", name)
+			return o, usagef("--%s does not go with --caps: name all capabilities there, as in docker,NET_ADMIN", name)
 		}
 	}
 	if len(o.Images) > 0 {
@@ -137,7 +150,7 @@ func matrixOptions(c *cli.Context, s lab.Spec) (lab.MatrixOptions, string, error
 	}
 	err := check(&s)
 	o.Spec = s
-	return o, form, err
+	return o, err
 }
 
 // between parts the values of a flag at commas.

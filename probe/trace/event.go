@@ -59,7 +59,7 @@ func (e Event) String() string {
 }
 
 // Parse reads a line, with or without its newline. What it returns, String writes
-// as it was.
+// as it was, but for the spaces with which strace fills columns.
 func Parse(line string) (Event, error) {
 	line = strings.TrimSuffix(line, "\n")
 	bad := func(what string) (Event, error) { return Event{}, fmt.Errorf("read trace: %s: %.80q", what, line) }
@@ -72,6 +72,7 @@ func Parse(line string) (Event, error) {
 		return bad("line begins with no process number")
 	}
 	e := Event{PID: pid}
+	rest = strings.TrimLeft(rest, " ")
 	for _, mark := range []string{"+++", "---"} {
 		if strings.HasPrefix(rest, mark+" ") && strings.HasSuffix(rest, " "+mark) && len(rest) > 8 {
 			e.Said = rest
@@ -85,7 +86,7 @@ func Parse(line string) (Event, error) {
 	if e.Args, rest, err = splitArgs(rest); err != nil {
 		return bad(err.Error())
 	}
-	if rest, ok = strings.CutPrefix(rest, " = "); !ok {
+	if rest, ok = strings.CutPrefix(" "+strings.TrimLeft(rest, " "), " = "); !ok {
 		return bad("the call has no result")
 	}
 	rest, e.Text, ok = strings.Cut(rest, " (")

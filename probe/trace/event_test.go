@@ -26,6 +26,9 @@ func TestParse(t *testing.T) {
 			t.Errorf("%q became %q", line, got.String())
 		}
 	}
+	if e, err := Parse("7     close(3)     = 0"); err != nil || e.String() != "7 close(3) = 0" {
+		t.Errorf("%q, %v", e, err)
+	}
 	for _, line := range []string{"", "1", "0 getpid() = 1", "01 getpid() = 1", "x getpid() = 1", "1 getpid() 1", "1 getpid( = 1", "1 a b() = 1", `1 open("x) = 1`, "1 getpid(]) = 1", "1 getpid() = ", "1 +++", "1 a() = 1 (b"} {
 		if e, err := Parse(line); err == nil {
 			t.Errorf("%q is %+v", line, e)
