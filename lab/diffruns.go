@@ -26,6 +26,11 @@ func (l *Lab) DiffLive(ctx context.Context, o MatrixOptions) (RunDiff, error) {
 	}
 	m := &matrix{Lab: l}
 	defer m.Close()
+	return m.diff(ctx, o)
+}
+
+// diff is DiffLive of a matrix that is not laid yet.
+func (m *matrix) diff(ctx context.Context, o MatrixOptions) (RunDiff, error) {
 	if err := m.lay(ctx, o); err != nil {
 		return RunDiff{}, err
 	}
@@ -102,26 +107,34 @@ func (l *Lab) DiffEnds(ctx context.Context, from BundleSource, o EndsOptions) (R
 		return RunDiff{}, err
 	}
 	defer b.Close()
+	r := rerunner{Lab: l, bundle: b.Bundle, file: from.String(), dir: b.dir}
+	return r.diff(ctx, o)
+}
+
+// diff is DiffEnds of a bundle that is open.
+func (r *rerunner) diff(ctx context.Context, o EndsOptions) (RunDiff, error) {
 	var sides [2]runs
 	traced := true
 	roles := []string{bundle.RoleGood, bundle.RoleBad}
 	for i, role := range roles {
-		r, ok := b.Manifest.Run(role)
+		run, ok := r.bundle.Manifest.Run(role)
 		if !ok {
-			return RunDiff{}, fmt.Errorf("compare runs of %s: it has no %s run", from, role)
+			return RunDiff{}, fmt.Errorf("compare runs of %s: it has no %s run", r.file, role)
 		}
-		t, err := recorded(b.Bundle, r)
+		t, err := recorded(r.bundle, run)
 		if err != nil {
 			return RunDiff{}, err
 		}
-		k, _ := b.Manifest.Kernel(role)
+		k, _ := r.bundle.Manifest.Kernel(role)
 		sides[i] = runs{name: "the " + role + " run, on " + kernelName(k), list: []savedRun{{Trial: t}}}
 		traced = traced && len(t.Result.Trace) > 0
 	}
 	if traced || !o.Trace {
 		return diffRuns(sides[0], sides[1]), nil
 	}
-	r := rerunner{Lab: l, bundle: b.Bundle, file: from.String(), dir: b.dir, trace: true}
+	test := r.bundle.Manifest.Test
+	test.Trace = true
+	r.test = &test
 	if err := r.open(ctx, ReproduceOptions{QEMU: o.QEMU, AllowKVM: o.AllowKVM}); err != nil {
 		return RunDiff{}, err
 	}
@@ -135,7 +148,7 @@ func (l *Lab) DiffEnds(ctx context.Context, from BundleSource, o EndsOptions) (R
 			if err != nil {
 				return RunDiff{}, err
 			}
-			l.Progress.Say("  %s kernel, %s: %s: %s (recorded: %s)", run.Role, run.Kernel, run.Mark, run.Reason, run.Recorded.Verdict)
+			r.Progress.Say("  %s kernel, %s: %s: %s (recorded: %s)", run.Role, run.Kernel, run.Mark, run.Reason, run.Recorded.Verdict)
 			if string(run.Mark) != run.Recorded.Verdict {
 				notes = append(notes, fmt.Sprintf("the %s kernel was %s on record, and is %s here", run.Role, run.Recorded.Verdict, run.Mark))
 			}

@@ -20,6 +20,7 @@ import (
 	"lab/kernel/kconfig"
 	"lab/kernel/qemu"
 	"lab/lab/bundle"
+	"lab/probe"
 )
 
 // Outcomes of a reproduction.
@@ -135,9 +136,9 @@ type rerunner struct {
 	dir    string // of the quarantine
 	disk   string
 	qemu   emulator
-	exact  bool // runs that are not the recorded ones byte by byte are different
-	runs   int  // of a kernel that does not fail before
-	trace  bool // the test is traced, by an agent of our own
+	exact  bool        // runs that are not the recorded ones byte by byte are different
+	runs   int         // of a kernel that does not fail before
+	test   *probe.Spec // in the place of the bundle's, by an agent of our own; nil for the bundle's
 }
 
 // open expands the disk and makes the machine, all of a stranger's.
@@ -265,33 +266,14 @@ func (r *rerunner) machine(ctx context.Context, k bundle.Kernel) (qemu.Machine, 
 	if err := os.RemoveAll(m.Initrd); err != nil { // of the run before
 		return m, fmt.Errorf("remove initramfs: %w", err)
 	}
-	if err := r.bundle.Expand(ctx, k.Initramfs.Member, m.Initrd); err != nil || !r.trace {
+	if err := r.bundle.Expand(ctx, k.Initramfs.Member, m.Initrd); err != nil || r.test == nil {
 		return m, err
 	}
-	return m, r.addTracer(m.Initrd)
-}
-
-// addTracer puts our own agent, and the test to be traced, into an initramfs of the
-// bundle, behind what is there: of a file that is there twice the kernel keeps the last.
-func (r *rerunner) addTracer(initramfs string) error {
 	agent, err := r.Agent()
 	if err != nil {
-		return err
+		return m, err
 	}
-	g := guest{test: r.bundle.Manifest.Test, agent: agent}
-	g.test.Trace = true
-	f, err := os.OpenFile(initramfs, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return fmt.Errorf("add tracer: %w", err)
-	}
-	err = g.initramfs(f, kernel.Kernel{})
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return fmt.Errorf("add tracer: %w", err)
-	}
-	return nil
+	return m, addInitramfs(m.Initrd, &guest{test: *r.test, agent: agent})
 }
 
 // begin is the trial of a kernel of the bundle, before it is booted.

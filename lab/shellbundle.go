@@ -42,11 +42,7 @@ func (l *Lab) ShellBundle(ctx context.Context, from BundleSource, s BundleShell,
 		return Trial{}, err
 	}
 	test.Timeout = o.timeout()
-	agent, err := l.Agent()
-	if err != nil {
-		return Trial{}, err
-	}
-	r := rerunner{Lab: l, bundle: b.Bundle, file: from.String(), dir: b.dir}
+	r := rerunner{Lab: l, bundle: b.Bundle, file: from.String(), dir: b.dir, test: &test}
 	if err := r.open(ctx, ReproduceOptions{QEMU: s.QEMU, AllowKVM: s.AllowKVM}); err != nil {
 		return Trial{}, err
 	}
@@ -61,9 +57,6 @@ func (l *Lab) ShellBundle(ctx context.Context, from BundleSource, s BundleShell,
 	}
 	machine, err := r.machine(ctx, k)
 	if err != nil {
-		return Trial{}, err
-	}
-	if err := addInitramfs(machine.Initrd, &guest{test: test, agent: agent}); err != nil {
 		return Trial{}, err
 	}
 	t := r.begin(k)

@@ -20,6 +20,7 @@ import (
 	"github.com/moby/sys/capability"
 
 	"lab/probe/seccomp"
+	"lab/probe/trace"
 	"lab/probe/wire"
 )
 
@@ -139,6 +140,8 @@ type Spec struct {
 	// Trace keeps every system call of the container, as lab/probe/trace has
 	// them, up to its MaxBytes.
 	Trace bool `json:"trace,omitempty"`
+	// Mark is a system call of the trace that whoever debugs the guest is to be told of.
+	Mark *trace.Mark `json:"mark,omitempty"`
 	// MaxOutput is how many bytes of stdout, of stderr and of syslog are kept,
 	// the first ones of each. 0 is DefaultMaxOutput.
 	MaxOutput int64 `json:"max_output,omitempty"`
@@ -279,6 +282,9 @@ func (s Spec) Validate() error {
 	}
 	if s.Runtime != "" && !slices.Contains(Runtimes, s.Runtime) {
 		bad("runtime %q: want %s", s.Runtime, strings.Join(Runtimes, ", "))
+	}
+	if s.Mark != nil && !s.Trace {
+		bad("a system call is marked (%s), and nothing traced", s.Mark.Call)
 	}
 	switch s.Cgroup {
 	case "", "1", "2", "none":

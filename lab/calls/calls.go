@@ -47,8 +47,13 @@ type Difference struct {
 type Side struct {
 	Call   string `json:"call"`             // empty where only the other run made it
 	Answer string `json:"answer,omitempty"` // to it, in short: an errno, or a number
-	PID    int    `json:"pid,omitempty"`    // of the process or thread that made it, in the trace
-	Line   int    `json:"line,omitempty"`   // of the trace, from 1
+	// Errno is the error, EPERM: of the call, or of the acknowledgement (netlink's) of
+	// what it sent.
+	Errno        string `json:"errno,omitempty"`
+	Acknowledged bool   `json:"acknowledged,omitempty"`
+	PID          int    `json:"pid,omitempty"`  // of the process or thread that made it, in the trace
+	Nth          int    `json:"nth,omitempty"`  // of its calls of that name, from 1
+	Line         int    `json:"line,omitempty"` // of the trace, from 1
 	// Around are calls of the process: some before, the call itself, some behind.
 	Around []string `json:"around"`
 	At     int      `json:"at"` // where in Around the call is, or would be
@@ -240,9 +245,11 @@ type process struct {
 
 type call struct {
 	line, pid  int // where it is in the trace, and whose
+	nth        int // of that name and process or thread, from 1
 	name, text string
 	asked, of  string
 	short      string  // the answer, to be told
+	errno      string  // of it
 	descriptor string  // that it begins with
 	reply              // the answer, to be compared
 	others     []reply // to the same, in other runs of the same
@@ -270,9 +277,10 @@ func (p *process) side(at int, made bool) Side {
 	}
 	if made {
 		c := p.calls[at]
-		s.Call, s.Answer, s.PID, s.Line = c.text, c.short, c.pid, c.line
+		s.Call, s.Answer, s.Errno, s.PID, s.Nth, s.Line = c.text, c.short, c.errno, c.pid, c.nth, c.line
 		if why := acknowledged(p.calls[at:to]); why != "" {
 			s.Answer += " (acknowledged: " + why + ")"
+			s.Errno, s.Acknowledged = strings.TrimPrefix(why, "-"), true
 		}
 	}
 	return s
@@ -315,13 +323,18 @@ func processes(trace []byte) []*process {
 type line struct {
 	trace.Event
 	number int
+	nth    int // of the calls of that name of that process or thread, from 1
 	args   string
 }
 
 // parse reads the calls of a trace, and of which process a thread is.
 func parse(text []byte) (lines []line, threadOf map[int]int) {
 	threadOf = map[int]int{}
-	number := 0
+	type kind struct {
+		pid  int
+		name string
+	}
+	number, made := 0, map[kind]int{}
 	for text := range bytes.Lines(text) {
 		number++
 		if len(text) > trace.MaxLine {
@@ -331,7 +344,8 @@ func parse(text []byte) (lines []line, threadOf map[int]int) {
 		if err != nil || e.Name == "" {
 			continue
 		}
-		l := line{e, number, strings.Join(e.Args, ", ")}
+		made[kind{e.PID, e.Name}]++
+		l := line{e, number, made[kind{e.PID, e.Name}], strings.Join(e.Args, ", ")}
 		if strings.HasPrefix(l.Name, "clone") && strings.Contains(l.args, "CLONE_THREAD") {
 			if child, err := strconv.Atoi(l.Result); err == nil && child > 0 {
 				threadOf[child] = l.PID
@@ -356,7 +370,7 @@ func (p *process) add(l line) {
 		asked = asked[:maxKey]
 	}
 	_, text, _ := strings.Cut(l.String(), " ")
-	c := call{line: l.number, pid: l.PID, name: l.Name, text: text, asked: strings.ReplaceAll(asked, "\n", " ")}
+	c := call{line: l.number, pid: l.PID, nth: l.nth, errno: l.Errno, name: l.Name, text: text, asked: strings.ReplaceAll(asked, "\n", " ")}
 	c.descriptor = descriptor.FindString(l.args)
 	c.of, c.short, c.reply = p.about(l), short(l), p.answer(l, args)
 	p.calls = append(p.calls, c)

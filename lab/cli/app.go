@@ -82,7 +82,7 @@ Begin with:  lab doctor            what this machine has and lacks
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			runCommand(), shellCommand(), bisectCommand(), matrixCommand(), diffCommand(), reproduceCommand(), reportCommand(), bundleCommand(), imageCommand(), kernelCommand(), doctorCommand(), demoCommand(), completionCommand(), trialCommand(),
+			runCommand(), shellCommand(), bisectCommand(), matrixCommand(), diffCommand(), whyCommand(), reproduceCommand(), reportCommand(), bundleCommand(), imageCommand(), kernelCommand(), doctorCommand(), demoCommand(), completionCommand(), trialCommand(),
 		},
 	}
 	for _, c := range app.Commands {

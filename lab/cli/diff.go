@@ -48,13 +48,7 @@ EXAMPLES
    lab run --trace --kernel new.deb --image rootfs:app.tar --out b -- /test
    lab diff a b
    lab diff --json a b | jq .call.a,.call.b`,
-		Flags: slices.Concat(oneKernelFlags(), axisFlags(), []cli.Flag{
-			&cli.IntFlag{Name: "runs", Usage: "run each of the two `N` times", Value: 2, Category: catVerdict},
-			&cli.IntFlag{Name: "jobs", Usage: "boot `N` guests at the same time", Value: 1, Category: catMachine},
-			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "keep the runs in `DIR`, and go on with those that it has", DefaultText: "a folder of $XDG_STATE_HOME/lab/matrices named by the test", Category: catOutput},
-			verifyFlag(), allowKVMFlag(catBundle),
-			jsonFlag(),
-		}, kernelFlags(), testFlags()),
+		Flags: append([]cli.Flag{allowKVMFlag(catBundle)}, compareFlags()...),
 		Action: func(c *cli.Context) error {
 			compare, err := comparison(c)
 			if err != nil {
@@ -77,6 +71,19 @@ EXAMPLES
 	}
 }
 
+// compareFlags say what two are compared, and how.
+func compareFlags() []cli.Flag {
+	return slices.Concat(oneKernelFlags(), axisFlags(), []cli.Flag{
+		&cli.IntFlag{Name: "runs", Usage: "run each of the two `N` times", Value: 2, Category: catVerdict},
+		&cli.IntFlag{Name: "jobs", Usage: "boot `N` guests at the same time", Value: 1, Category: catMachine},
+		&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "keep the runs in `DIR`, and go on with those that it has", DefaultText: "a folder of $XDG_STATE_HOME/lab/matrices named by the test", Category: catOutput},
+		verifyFlag(), jsonFlag(),
+	}, kernelFlags(), testFlags())
+}
+
+// bundleFlags are those of compareFlags that any bundle takes.
+var bundleFlags = []string{"verify", "registry-mirror", "plain-http", "json"}
+
 // comparison finds what is to be compared.
 func comparison(c *cli.Context) (func() (lab.RunDiff, error), error) {
 	l := theLab(c)
@@ -85,16 +92,16 @@ func comparison(c *cli.Context) (func() (lab.RunDiff, error), error) {
 		o, err := liveOptions(c)
 		return func() (lab.RunDiff, error) { return l.DiffLive(c.Context, o) }, err
 	case len(named) == 1 && c.NArg() == 1:
-		names := []string{"verify", "registry-mirror", "plain-http", "json", "trace"}
+		names := append(slices.Clone(bundleFlags), "trace")
 		if c.Bool("trace") {
 			names = append(names, "runs", "out", "qemu", "allow-kvm")
 		}
 		if err := only(c, "a bundle that is not run again (--trace)", names...); err != nil {
 			return nil, err
 		}
-		o := lab.EndsOptions{Trace: c.Bool("trace"), Runs: c.Int("runs"), Dir: c.String("out"), QEMU: c.String("qemu"), AllowKVM: c.Bool("allow-kvm")}
-		if o.Runs < 1 || o.Runs > mostRuns {
-			return nil, usagef("--runs %d is not between 1 and %d", o.Runs, mostRuns)
+		o, err := endsOptions(c)
+		if err != nil {
+			return nil, err
 		}
 		from, err := bundleSource(c, named[0])
 		return func() (lab.RunDiff, error) { return l.DiffEnds(c.Context, from, o) }, err
@@ -102,6 +109,15 @@ func comparison(c *cli.Context) (func() (lab.RunDiff, error), error) {
 		return func() (lab.RunDiff, error) { return l.DiffRuns(named[0], named[1]) }, only(c, "two saved runs", "json")
 	}
 	return nil, usagef("two runs, one bundle, or flags of lab run and a command behind -- are wanted; there are %d arguments", c.NArg())
+}
+
+// endsOptions say how the kernels of a bundle are compared.
+func endsOptions(c *cli.Context) (lab.EndsOptions, error) {
+	o := lab.EndsOptions{Trace: c.Bool("trace"), Runs: c.Int("runs"), Dir: c.String("out"), QEMU: c.String("qemu"), AllowKVM: c.Bool("allow-kvm")}
+	if o.Runs < 1 || o.Runs > mostRuns {
+		return o, usagef("--runs %d is not between 1 and %d", o.Runs, mostRuns)
+	}
+	return o, nil
 }
 
 // only refuses flags that mean nothing here.

@@ -13,6 +13,7 @@ import (
 	"lab/kernel"
 	"lab/kernel/console"
 	"lab/kernel/kconfig"
+	"lab/kernel/origin"
 	"lab/kernel/qemu"
 	"lab/lab"
 	"lab/lab/bundle"
@@ -75,6 +76,19 @@ func TestJSON(t *testing.T) {
 				B: calls.Side{Call: "access(\"/x\", F_OK) = -1 ENOENT (none)", Answer: "ENOENT", PID: 1, Line: 7, Around: []string{"access(\"/x\", F_OK) = -1 ENOENT (none)"}},
 			},
 			NoiseCalls: 2, NoiseLines: 1, Notes: []string{"note"},
+		},
+		"why": lab.Why{
+			RunDiff: lab.RunDiff{
+				A: "kernel 6.1.0", B: "kernel 6.2.0", First: "the exit status is 0 in A and 1 in B", Outcome: lab.Different,
+				Call: &calls.Difference{
+					Answer: true, Program: "su", Name: "sendto", Of: "AUDIT_USER_AUTH",
+					A: calls.Side{Call: "sendto(3) = -1 ECONNREFUSED (none)", Answer: "ECONNREFUSED", Errno: "ECONNREFUSED", PID: 1, Nth: 1, Line: 7, Around: []string{"sendto(3) = -1 ECONNREFUSED (none)"}},
+					B: calls.Side{Call: "sendto(3) = 132", Answer: "132 (acknowledged: -EPERM)", Errno: "EPERM", Acknowledged: true, PID: 1, Nth: 1, Line: 7, Around: []string{"sendto(3) = 132"}},
+				},
+			},
+			At:       []origin.Place{{Function: "audit_netlink_ok", File: "kernel/audit.c", Line: 1049}, {Function: "audit_receive_msg", File: "kernel/audit.c", Line: 1209}},
+			Chain:    []origin.Place{{Function: "netlink_unicast", Offset: 0xff}, {Function: "netlink_sendmsg", Jumped: true}},
+			Returned: []string{"audit_receive_msg"}, Steps: 3774,
 		},
 		"bundle-diff": lab.BundleDiff{Outcome: lab.OnlyMeasured, Differences: []lab.BundleChange{
 			{Member: "runs/good-1/trial.json", Field: "boot_ns", Was: "1", Is: "2", Measured: true},

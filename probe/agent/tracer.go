@@ -17,7 +17,7 @@ import (
 )
 
 // tracerArg is argv[0] of the process that traces the container; argv[1] is the
-// container's first process.
+// container's first process, and argv[2] the JSON of a *trace.Mark.
 const tracerArg = "lab-tracer"
 
 // File descriptors that the agent gives to the tracer.
@@ -50,9 +50,13 @@ func tracer() {
 		_ = say.Encode(end)
 		unix.Exit(0)
 	}()
+	var mark *trace.Mark
 	pid, err := strconv.Atoi(os.Args[1])
 	if err == nil {
-		end.Summary, err = trace.Follow(pid, os.NewFile(traceFD, "trace"), trace.MaxBytes, func() error { return say.Encode(told{Attached: true}) })
+		err = json.Unmarshal([]byte(os.Args[2]), &mark)
+	}
+	if err == nil {
+		end.Summary, err = trace.Follow(pid, os.NewFile(traceFD, "trace"), trace.MaxBytes, mark, func() error { return say.Encode(told{Attached: true}) })
 	}
 	if err != nil {
 		end.Error = err.Error()
@@ -71,8 +75,12 @@ func (c *container) trace(pid int) error {
 			return fmt.Errorf("make pipes for the tracer: %w", err)
 		}
 	}
+	mark, err := json.Marshal(c.spec.Mark)
+	if err != nil {
+		return fmt.Errorf("start the tracer: %w", err)
+	}
 	files := []uintptr{0, 1, 2, uintptr(ends[0][1]), uintptr(ends[1][1])}
-	_, err := syscall.ForkExec("/proc/self/exe", []string{tracerArg, strconv.Itoa(pid)}, &syscall.ProcAttr{Dir: "/", Files: files})
+	_, err = syscall.ForkExec("/proc/self/exe", []string{tracerArg, strconv.Itoa(pid), string(mark)}, &syscall.ProcAttr{Dir: "/", Files: files})
 	for _, end := range ends {
 		_ = unix.Close(end[1])
 	}

@@ -28,6 +28,22 @@ const (
 	MaxLine  = 16 << 10
 )
 
+// A Mark is a system call at whose beginning the tracer makes one of its own, which a
+// debugger of the guest can wait for: reboot(2) with MarkMagic1 and MarkMagic2, which
+// every kernel refuses, and with the address of the registers (the kernel's struct
+// user_regs_struct) that the marked call is made with.
+type Mark struct {
+	PID  int    `json:"pid"`  // number of the process or thread in the trace
+	Call string `json:"call"` // name of the call
+	N    int    `json:"n"`    // which of those, from 1
+}
+
+// What tells a mark's reboot(2) from others: "lab!" and "mark".
+const (
+	MarkMagic1 = 0x2162616c
+	MarkMagic2 = 0x6b72616d
+)
+
 // An Event is one line of a trace: a system call, or a Said.
 type Event struct {
 	PID  int    // number of the process or thread, from 1

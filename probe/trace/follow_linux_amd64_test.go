@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[0] == "tracer" {
 		pid, _ := strconv.Atoi(os.Args[1])
 		limit, _ := strconv.ParseInt(os.Args[2], 10, 64)
-		s, err := Follow(pid, os.Stdout, limit, func() error { _, err := fmt.Fprintln(os.NewFile(3, "attached")); return err })
+		s, err := Follow(pid, os.Stdout, limit, nil, func() error { _, err := fmt.Fprintln(os.NewFile(3, "attached")); return err })
 		fmt.Fprintln(os.Stderr, s.Truncated, s.Notes, err)
 		os.Exit(0)
 	}

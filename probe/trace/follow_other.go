@@ -14,6 +14,6 @@ type Summary struct {
 }
 
 // Follow is of Linux on x86-64 only.
-func Follow(int, io.Writer, int64, func() error) (Summary, error) {
+func Follow(int, io.Writer, int64, *Mark, func() error) (Summary, error) {
 	return Summary{}, errors.New("trace: only Linux on x86-64 is traced")
 }
