@@ -20,6 +20,11 @@ func wants(t probe.Spec) (must, may []want) {
 	if t.Terminal != nil && t.Terminal.TTY {
 		must = append(must, want{"UNIX98_PTYS", "a terminal"}, want{"UNIX", "a terminal"})
 	}
+	if t.Init != "" { // README of systemd 252, "REQUIREMENTS"
+		for _, symbol := range []string{"CGROUPS", "EPOLL", "INOTIFY_USER", "SIGNALFD", "TIMERFD", "UNIX"} {
+			must = append(must, want{symbol, t.Init})
+		}
+	}
 	if t.Guest { // there is no container
 		return must, may
 	}

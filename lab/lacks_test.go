@@ -38,6 +38,7 @@ func TestShortfall(t *testing.T) {
 		detail []string
 	}{
 		{"", probe.Spec{UserNS: true, Cgroup: "1", Seccomp: "default", Terminal: tty, Runtime: "docker"}, EndBuilt, nil},
+		{"", probe.Spec{Init: "systemd"}, EndBuilt, nil},
 		// What nobody asked for by name is not missed.
 		{"PID_NS NET_NS CGROUPS SECCOMP_FILTER UNIX98_PTYS SECURITY_SELINUX AUDIT", probe.Spec{SELinuxFS: "rw"}, EndBuilt, nil},
 		{"CGROUPS", probe.Spec{Cgroup: "none"}, EndBuilt, nil},
@@ -47,6 +48,7 @@ func TestShortfall(t *testing.T) {
 		{"SECCOMP_FILTER", probe.Spec{Seccomp: "mine.json"}, EndSetup, []string{"CONFIG_SECCOMP_FILTER for the seccomp profile mine.json"}},
 		{"UNIX98_PTYS UNIX", probe.Spec{Terminal: tty}, EndSetup, []string{"CONFIG_UNIX98_PTYS for a terminal", "CONFIG_UNIX for a terminal"}},
 		{"PID_NS CGROUPS", probe.Spec{Runtime: "runc"}, EndSetup, []string{"CONFIG_PID_NS for runc", "CONFIG_CGROUPS for runc"}},
+		{"CGROUPS SIGNALFD", probe.Spec{Init: "systemd", Guest: true}, EndSetup, []string{"CONFIG_CGROUPS for systemd", "CONFIG_SIGNALFD for systemd"}},
 		{"MULTIUSER", probe.Spec{}, EndSetup, []string{"CONFIG_MULTIUSER for users other than root"}},
 		// Without the guest there is no test.
 		{"TMPFS USER_NS", probe.Spec{UserNS: true}, EndBoot, []string{"CONFIG_TMPFS is not set"}},

@@ -142,6 +142,9 @@ func (s *Spec) Validate() error {
 		if err := s.Test.Validate(); err != nil {
 			return err
 		}
+		if s.Test.Init != "" && s.Base == "" {
+			return fmt.Errorf("init %s is a program of the guest's base: name an image that has it with --base REF", s.Test.Init)
+		}
 		if s.Test.Runtime != "" && s.Base == "" {
 			return fmt.Errorf("runtime %s is a program of the guest's base: name an image that has it with --base REF", s.Test.Runtime)
 		}

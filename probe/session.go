@@ -238,6 +238,7 @@ func (c *collector) started(f wire.Frame) error {
 	}
 	k.Seccomp, k.Filter, k.Cgroup = clip(k.Seccomp, maxSeccompName), clip(k.Filter, 128), clip(k.Cgroup, 16)
 	k.Engine, k.Runtime, k.Guest = clip(k.Engine, 256), clip(k.Runtime, 256), clip(k.Guest, 256)
+	k.Init = clip(k.Init, 256)
 	k.SeccompMode, k.Profile = clip(k.SeccompMode, 16), clip(k.Profile, 128)
 	k.CgroupDriver, k.StorageDriver = clip(k.CgroupDriver, 64), clip(k.StorageDriver, 64)
 	if s := k.SELinux; s != nil {

@@ -57,6 +57,9 @@ const (
 // Runtimes are the engines that Spec.Runtime may name.
 var Runtimes = []string{"crun", "runc", "podman", "docker"}
 
+// Inits are those of the guest's base that Spec.Init may name.
+var Inits = []string{"systemd"}
+
 // In a user namespace the container's root is UserNSBase outside, and so on for
 // UserNSCount users and groups, as with Docker's userns-remap and /etc/subuid.
 const (
@@ -91,6 +94,9 @@ type Spec struct {
 	// system. Nothing of the container is made: of it only Env, Cgroup and SELinuxPolicy
 	// hold.
 	Guest bool `json:"guest,omitempty"`
+	// Init is what of the guest's base is its PID 1, one of Inits, with the agent as
+	// one of its services. Empty is the agent itself, which needs no base.
+	Init string `json:"init,omitempty"`
 	// CapAdd and CapDrop change the container's capabilities: names with or
 	// without CAP_, in any case, or ALL. Drops of single capabilities win over
 	// CapAdd ALL, adds of single capabilities win over CapDrop ALL.
@@ -285,6 +291,12 @@ func (s Spec) Validate() error {
 	}
 	if s.Mark != nil && !s.Trace {
 		bad("a system call is marked (%s), and nothing traced", s.Mark.Call)
+	}
+	if s.Init != "" && !slices.Contains(Inits, s.Init) {
+		bad("init %q: want %s", s.Init, strings.Join(Inits, ", "))
+	}
+	if s.Init != "" && s.Cgroup != "" && s.Cgroup != "2" {
+		bad("%s as init has control groups of version 2: not %s", s.Init, s.Cgroup)
 	}
 	switch s.Cgroup {
 	case "", "1", "2", "none":

@@ -16,8 +16,8 @@ import (
 
 // full has a value in every field.
 var full = Spec{
-	Container: "app", Command: []string{"sh", "-c", "true"}, Env: []string{"A=b"}, User: "nobody:nogroup", Cwd: "/tmp", Runtime: "crun", Guest: true,
-	CapAdd: []string{"NET_ADMIN"}, CapDrop: []string{"ALL"}, Seccomp: "mine.json", SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`, UserNS: true, Cgroup: "1",
+	Container: "app", Command: []string{"sh", "-c", "true"}, Env: []string{"A=b"}, User: "nobody:nogroup", Cwd: "/tmp", Runtime: "crun", Guest: true, Init: "systemd",
+	CapAdd: []string{"NET_ADMIN"}, CapDrop: []string{"ALL"}, Seccomp: "mine.json", SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`, UserNS: true, Cgroup: "2",
 	Devices: true, Unmasked: true, Writable: true, Privileged: true, SELinuxFS: "rw", SELinuxPolicy: packedPolicy,
 	Terminal: &Terminal{TTY: true, Window: wire.Window{Rows: 24, Cols: 80}}, Timeout: 90 * time.Second,
 	Epoch: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), Trace: true, Mark: &trace.Mark{PID: 1, Call: "sendto", N: 2}, MaxOutput: 1000,
@@ -25,7 +25,7 @@ var full = Spec{
 
 var packedPolicy, _ = PackPolicy(aPolicy(100))
 
-var fullJSON = `{"container":"app","command":["sh","-c","true"],"env":["A=b"],"user":"nobody:nogroup","cwd":"/tmp","runtime":"crun","guest":true,"cap_add":["NET_ADMIN"],"cap_drop":["ALL"],"seccomp":"mine.json","seccomp_profile":"{\"defaultAction\":\"SCMP_ACT_ALLOW\"}","userns":true,"cgroup":"1","devices":true,"unmasked":true,"writable":true,"privileged":true,"selinux_fs":"rw","selinux_policy":"` + base64.StdEncoding.EncodeToString(packedPolicy) + `","terminal":{"tty":true,"rows":24,"cols":80},"epoch":"2020-01-02T03:04:05Z","trace":true,"mark":{"pid":1,"call":"sendto","n":2},"max_output":1000,"timeout":"1m30s"}`
+var fullJSON = `{"container":"app","command":["sh","-c","true"],"env":["A=b"],"user":"nobody:nogroup","cwd":"/tmp","runtime":"crun","guest":true,"init":"systemd","cap_add":["NET_ADMIN"],"cap_drop":["ALL"],"seccomp":"mine.json","seccomp_profile":"{\"defaultAction\":\"SCMP_ACT_ALLOW\"}","userns":true,"cgroup":"2","devices":true,"unmasked":true,"writable":true,"privileged":true,"selinux_fs":"rw","selinux_policy":"` + base64.StdEncoding.EncodeToString(packedPolicy) + `","terminal":{"tty":true,"rows":24,"cols":80},"epoch":"2020-01-02T03:04:05Z","trace":true,"mark":{"pid":1,"call":"sendto","n":2},"max_output":1000,"timeout":"1m30s"}`
 
 func TestSpecJSON(t *testing.T) {
 	for i, v := 0, reflect.ValueOf(full); i < v.NumField(); i++ {
@@ -87,6 +87,8 @@ func TestValidate(t *testing.T) {
 		"has no defaultAction":              {Seccomp: "x", SeccompProfile: `{}`},
 		`profile's name "x\n"`:              {Seccomp: "x\n", SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`},
 		`version "3"`:                       {Cgroup: "3"},
+		`init "upstart": want systemd`:      {Init: "upstart"},
+		"version 2: not 1":                  {Init: "systemd", Cgroup: "1"},
 		"timeout -1ns is negative":          {Timeout: -1},
 		"output limit of -1 bytes":          {MaxOutput: -1},
 		"output limit of 67108865 bytes":    {MaxOutput: LimitMaxOutput + 1},

@@ -88,14 +88,14 @@ func busyboxRoot(t testing.TB) string {
 
 // TestRun boots Debian's kernel with containers, by scripts. $KERNEL is its
 // package, $FS a root file system with busybox, $AUDIT an image in a registry,
-// $BASE a root file system with crun, runc and podman.
+// $BASE a root file system with crun, runc, podman and systemd.
 func TestRun(t *testing.T) {
 	needE2E(t)
 	t.Parallel()
 	kernel := debiantest.Kernel(t)
 	fs := busyboxRoot(t)
 	audit := serve(t, probeImage(t))
-	base := debiantest.Programs(t, "crun", "runc", "podman")
+	base := debiantest.Programs(t, "crun", "runc", "podman", "systemd", "dbus")
 	bullseye := debiantest.Bullseye(t)
 	cil, err := filepath.Abs("../demo/allow.cil")
 	if err != nil {

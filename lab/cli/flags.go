@@ -93,6 +93,7 @@ func testFlags() []cli.Flag {
 		&cli.StringFlag{Name: "image", Usage: "test the container image `REF`: docker://HOST/NAME:TAG, oci:DIR:TAG, oci-archive:FILE, docker-archive:FILE, rootfs:FILE.tar or rootfs:DIR", Category: catImage},
 
 		&cli.StringFlag{Name: "runtime", Usage: "run the container by `NAME`: lab (lab's own agent), or crun, runc, podman or docker, as the image of --base has it", Value: "lab", Category: catTest},
+		&cli.StringFlag{Name: "init", Usage: "boot the guest by `NAME`: lab (lab's own agent), or systemd, as the image of --base has it", Value: "lab", Category: catTest},
 	}, containerFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "clock", Usage: "start the guest's clock at `TIME` (RFC 3339)", DefaultText: "2020-01-01T00:00:00Z", Category: catTest},
 
@@ -204,6 +205,9 @@ func spec(c *cli.Context) (lab.Spec, error) {
 			return lab.Spec{}, usagef("runtime %q is not known: lab, %s", r, strings.Join(probe.Runtimes, ", "))
 		}
 		s.Test.Runtime = r
+	}
+	if i := c.String("init"); i != "lab" {
+		s.Test.Init = i
 	}
 	s.Symptom = lab.Symptom{Kind: c.String("symptom"), GoodMatch: c.String("good-match"), BadMatch: c.String("bad-match")}
 	if s.Symptom.Kind == lab.SymptomAsk && !c.Bool("prompt") {

@@ -32,7 +32,7 @@ func TestJSON(t *testing.T) {
 		End:    lab.EndTest, Detail: "detail",
 		Failure: &kernel.Failure{Step: "compile", Line: "a.c:1: error", Log: "/c/log", Hint: &kernel.Breakage{Kind: "pie", What: "what", Repaired: "4.9", Commit: "8ae94224c9d72fc4d9aaac93b2d7833cf46d7141", Title: "kbuild: add -fno-PIE", Advice: "advice"}},
 		Result: probe.Result{Exit: 1, Stdout: []byte("out\n"), Stderr: []byte("err\n"), Started: true, Complete: true, Release: "6.1.0", Duration: 20 * time.Millisecond,
-			Container: &probe.Container{Capabilities: []string{"CHOWN", "KILL"}, Seccomp: "default", Filter: "sha256:f", UserNS: true, Cgroup: "2",
+			Container: &probe.Container{Capabilities: []string{"CHOWN", "KILL"}, Seccomp: "default", Filter: "sha256:f", UserNS: true, Cgroup: "2", Init: "systemd 252",
 				Engine: "podman version 4.3.1", Runtime: "crun version 1.8.1", SeccompMode: "filter", Profile: "sha256:p", CgroupDriver: "systemd", StorageDriver: "vfs"}},
 		Reports: []console.Report{{Kind: "warning", Title: "WARNING: at x", Text: "WARNING: at x\n"}},
 		QEMU:    "7.2.0", Accel: "tcg", Args: []string{"qemu-system-x86_64", "-nodefaults"}, Cmdline: "console=ttyS0",

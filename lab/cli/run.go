@@ -115,7 +115,7 @@ func runRun(c *cli.Context, s lab.Spec) error {
 		err = printJSON(c.App.Writer, runResult{v, t})
 	} else {
 		showOutput(l, t, v)
-		if k := t.Result.Container; k != nil && k.Engine != "" {
+		if k := t.Result.Container; k != nil && k.Made() != "" {
 			l.Progress.Say("container by %s", k.Made())
 		}
 		if t.Exact != "" {

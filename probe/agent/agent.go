@@ -22,6 +22,10 @@
 //	            disk may be of any kind, and what is written to it stays
 //	lab.stay    (with lab.alone) when the test is over, the machine stays on
 //
+// Where the test's spec says so, an init of the disk's base becomes PID 1 in the agent's
+// place when the disk is the root, and the agent goes on as a service of it: hello is then
+// said by that one. What it does after is the same.
+//
 // The agent asks for Linux 3.13 at least. What a kernel lacks of a container's
 // surroundings (a namespace, cgroups, message queues) is said in the result,
 // and the test runs without it.
@@ -53,22 +57,25 @@ const stageArg = "lab-container"
 
 // Dispatch makes the guest's processes of this binary what they are, and never
 // returns in them: the agent as the guest's PID 1 (argv[0] "/init"), the
-// stage that becomes the container's command, the tracer of it, and docker's runtime. In any other
-// process it returns at once. main calls it before everything else.
+// stage that becomes the container's command, the tracer of it, docker's runtime, and
+// the agent as a service of the base's init. In any other process it returns at once.
+// main calls it before everything else.
 func Dispatch() {
 	switch {
 	case os.Getpid() == 1 && os.Args[0] == "/init":
-		boot()
+		begin((*agent).run)
 	case os.Args[0] == stageArg:
 		stage()
 	case os.Args[0] == tracerArg:
 		tracer()
 	case os.Args[0] == dockerRuntime:
 		runtimeProcess()
+	case os.Args[0] == serviceAgent:
+		begin((*agent).serve)
 	}
 }
 
-// An agent is the state of the guest's PID 1.
+// An agent is the state of the guest's PID 1, or of that one's service.
 type agent struct {
 	cmdline  string
 	echo     bool         // lab.echo, lab.alone
@@ -78,46 +85,43 @@ type agent struct {
 	channel  *channel     // nil when there is none
 	out      *wire.Writer // on channel, or on nothing
 	finished atomic.Bool
+
+	init     string   // the base's init, by its own words, where that is PID 1
+	handOver bool     // PID 1 is to be the base's init, and what there is to say its service's
+	notes    []string // for that one
 }
 
-// boot is PID 1. It never returns.
-func boot() {
+// begin is the agent, PID 1 or a service. It never returns.
+func begin(run func(*agent) (wire.Done, error)) {
 	// An urgent goroutine must not wait for the one that its thread has just preempted.
 	runtime.GOMAXPROCS(max(4, runtime.NumCPU()))
 	// Until /dev is there, the console is what the kernel has given us.
 	a := &agent{out: wire.NewWriter(discard{}), consoles: []int{2}}
 	defer a.guard()
-	done, err := a.run()
+	done, err := run(a)
 	if err != nil {
 		done.Error = err.Error()
 	}
 	a.finish(done)
 }
 
-// run does all but the end.
+// run does all but the end, as PID 1.
 func (a *agent) run() (wire.Done, error) {
 	failed := wire.Done{Exit: -1}
 	// /dev first: before Linux 3.17 random bytes come from /dev/urandom only.
 	if err := mountEarly(); err != nil {
 		return failed, err
 	}
-	if fd, err := unix.Open("/dev/console", unix.O_WRONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err == nil {
-		a.consoles = []int{fd}
+	if err := a.look(); err != nil {
+		return failed, err
 	}
-	cmdline, err := os.ReadFile("/proc/cmdline")
-	if err != nil {
-		return failed, fmt.Errorf("read the kernel command line: %w", err)
-	}
-	a.cmdline = strings.TrimSpace(string(cmdline))
-	a.alone = hasParameter(a.cmdline, "lab.alone")
-	a.exact = hasParameter(a.cmdline, "lab.exact")
-	a.echo = a.alone || hasParameter(a.cmdline, "lab.echo")
 	notes := loadModules(probe.ModulesPath, a.alone)
 
 	spec, err := readSpec()
 	if err == nil {
 		spec = spec.WithDefaults()
 	}
+	a.handOver = err == nil && spec.Init != ""
 	var channelErr error
 	if a.alone {
 		a.useAllConsoles()
@@ -126,7 +130,9 @@ func (a *agent) run() (wire.Done, error) {
 		}
 	} else {
 		_, holdErr := os.Stat(probe.HoldPath)
-		channelErr = a.connect(spec.MaxOutput, holdErr == nil)
+		if hold := holdErr == nil; hold || !a.handOver {
+			channelErr = a.connect(spec.MaxOutput, hold)
+		}
 	}
 	for _, n := range notes {
 		a.note("%s", n) // the reason, maybe, for having no channel
@@ -134,27 +140,66 @@ func (a *agent) run() (wire.Done, error) {
 	if err := errors.Join(channelErr, err); err != nil {
 		return failed, err
 	}
-	if !spec.Epoch.IsZero() {
-		ts := unix.NsecToTimespec(spec.Epoch.UnixNano())
-		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
-			return failed, fmt.Errorf("set the clock to %s: %w", spec.Epoch.Format(time.RFC3339), err)
+	err = a.findRoot(spec)
+	if a.handOver {
+		if err == nil {
+			err = a.startInit(spec)
 		}
+		if channelErr := a.takeBack(spec); channelErr != nil {
+			return failed, channelErr
+		}
+	}
+	if err != nil {
+		return failed, err
+	}
+	return a.runContainer(spec)
+}
+
+// findRoot makes the disk the root, at the time and under the policy that the test has.
+func (a *agent) findRoot(spec probe.Spec) error {
+	if err := setClock(spec.Epoch); err != nil {
+		return err
 	}
 	limit := diskLimit
 	if a.alone {
 		limit = anyDiskLimit
 	}
 	if err := a.startSELinux(spec); err != nil {
-		return failed, err
+		return err
 	}
 	device, err := mountDisk(limit)
-	if err != nil {
-		return failed, err
-	}
-	if a.alone {
+	if err == nil && a.alone {
 		a.say("the image's disk is %s, the kernel Linux %s", device, release())
 	}
-	return a.runContainer(spec)
+	return err
+}
+
+// look finds out what the kernel was told, and where its console is.
+func (a *agent) look() error {
+	if fd, err := unix.Open("/dev/console", unix.O_WRONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err == nil {
+		a.consoles = []int{fd}
+	}
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return fmt.Errorf("read the kernel command line: %w", err)
+	}
+	a.cmdline = strings.TrimSpace(string(cmdline))
+	a.alone = hasParameter(a.cmdline, "lab.alone")
+	a.exact = hasParameter(a.cmdline, "lab.exact")
+	a.echo = a.alone || hasParameter(a.cmdline, "lab.echo")
+	return nil
+}
+
+// setClock sets the clock, unless to the zero time.
+func setClock(to time.Time) error {
+	if to.IsZero() {
+		return nil
+	}
+	ts := unix.NsecToTimespec(to.UnixNano())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+		return fmt.Errorf("set the clock to %s: %w", to.Format(time.RFC3339), err)
+	}
+	return nil
 }
 
 // readSpec reads the test's spec from the initramfs.
@@ -192,6 +237,10 @@ func (a *agent) connect(maxOutput int64, hold bool) error {
 	}
 	if err := awaitWake(c); err != nil {
 		return err
+	}
+	if a.handOver { // the port has one user at a time
+		a.channel, a.out = nil, wire.NewWriter(discard{})
+		return unix.Close(c.fd)
 	}
 	hello.Held = false
 	return a.greet(c, hello)
@@ -231,6 +280,9 @@ func (a *agent) greet(c *channel, h wire.Hello) error {
 func (a *agent) note(format string, args ...any) {
 	s := fmt.Sprintf(format, args...)
 	a.say("note: %s", s)
+	if a.handOver {
+		a.notes = append(a.notes, s)
+	}
 	_ = a.out.Write(wire.Frame{Type: wire.TypeNote, Payload: []byte(cut(s, 4<<10))})
 }
 

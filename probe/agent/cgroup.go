@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lab/probe"
 )
 
 // cgroupRoot is where control groups are mounted (cgroups(7)).
@@ -91,7 +93,9 @@ func v1Controllers(path string) ([]string, error) {
 // host of its day would have had, is with version 1 only.
 func mountCgroup2(v1 []string) (bool, error) {
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	if err := unix.Mount("cgroup2", cgroupRoot, "cgroup2", flags, ""); errors.Is(err, unix.ENODEV) {
+	if isCgroup2() {
+		// The base's init has mounted it.
+	} else if err := unix.Mount("cgroup2", cgroupRoot, "cgroup2", flags, ""); errors.Is(err, unix.ENODEV) {
 		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("mount cgroup2: %w", err)
@@ -112,6 +116,21 @@ func mountCgroup2(v1 []string) (bool, error) {
 		_ = os.WriteFile(cgroupRoot+"/cgroup.subtree_control", []byte("+"+c), 0)
 	}
 	return true, nil
+}
+
+// isCgroup2 says whether cgroup2 is mounted.
+func isCgroup2() bool {
+	var st unix.Statfs_t
+	return unix.Statfs(cgroupRoot, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+}
+
+// groupName is what the container's group is called. Engines have systemd make
+// theirs, in a slice (systemd.slice(5)), whose name has a dash for a slice above it.
+func groupName(container string, spec probe.Spec) string {
+	if cgroupDriver(spec) == systemd {
+		return "lab.slice"
+	}
+	return "lab-" + container
 }
 
 // mountCgroup1 mounts each controller as a hierarchy of its own, and returns

@@ -72,12 +72,15 @@ func (a *agent) runContainer(spec probe.Spec) (wire.Done, error) {
 	if spec.Terminal != nil && spec.Terminal.TTY && !hasFilesystem("devpts") {
 		return done, errors.New("the command wants a terminal, and the kernel has none (CONFIG_UNIX98_PTYS)")
 	}
+	if spec.Init != "" && !isCgroup2() {
+		return done, fmt.Errorf("%s has not mounted version 2 of control groups on %s, and lab follows it with no other: leave out systemd.unified_cgroup_hierarchy=0", spec.Init, cgroupRoot)
+	}
 	version := spec.Cgroup
 	// The parameter by which a host with systemd is told to use version 1.
 	if version == "" && hasParameter(a.cmdline, "systemd.unified_cgroup_hierarchy=0") {
 		version = "1"
 	}
-	group, err := newCgroup("lab-"+name, version)
+	group, err := newCgroup(groupName(name, spec), version)
 	if err == nil && spec.Cgroup != "" && spec.Cgroup != group.version() {
 		err = errors.New("the kernel has none (CONFIG_CGROUPS; version 2 since Linux 4.5; cgroup_no_v1= takes version 1 away)")
 	}
@@ -135,6 +138,7 @@ func (c *container) describe() {
 func (c *container) given() wire.Container {
 	g := c.told
 	g.Guest = c.plan.Guest
+	g.Init = c.agent.init
 	g.Seccomp, g.UserNS, g.Cgroup, g.SELinux = c.plan.SeccompName, c.plan.UserNS, c.group.version(), selinuxState(c.pid, c.spec)
 	for _, k := range c.plan.Caps.list() {
 		g.Capabilities = append(g.Capabilities, strings.ToUpper(k.String()))

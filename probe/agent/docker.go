@@ -33,10 +33,10 @@ const (
 	dockerStarts  = engineDir + "/starts"
 )
 
-// dockerdArgs have the daemon do without what the guest does not have: a network,
-// systemd, overlayfs.
+// dockerdArgs have the daemon do without what the guest need not have: a network,
+// overlayfs.
 var dockerdArgs = []string{
-	"--data-root", dockerStore, "--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs",
+	"--data-root", dockerStore, "--storage-driver", "vfs",
 	"--add-runtime", "lab=" + dockerRuntime, "--default-runtime", "lab",
 	"--host", "unix://" + dockerSock, "--bridge", "none", "--iptables=false", "--ip6tables=false",
 }
@@ -54,7 +54,7 @@ func (e *engine) beginDocker() (p pipes, err error) {
 			err = fmt.Errorf("%w%s", err, lastOf(dockerLog, 4<<10))
 		}
 	}()
-	if err := startDockerd(); err != nil {
+	if err := startDockerd("--exec-opt", "native.cgroupdriver="+cgroupDriver(e.spec)); err != nil {
 		return p, err
 	}
 	args, err := e.createArgs("systempaths=unconfined")
@@ -93,7 +93,7 @@ func (e *engine) beginDocker() (p pipes, err error) {
 }
 
 // startDockerd starts the daemon, and returns when it takes commands.
-func startDockerd() error {
+func startDockerd(options ...string) error {
 	path, err := findEngine("dockerd")
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func startDockerd() error {
 		return fmt.Errorf("start dockerd: %w", err)
 	}
 	defer log.Close()
-	pid, err := syscall.ForkExec(path, append([]string{path}, dockerdArgs...), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(path, slices.Concat([]string{path}, dockerdArgs, options), &syscall.ProcAttr{
 		Dir: "/", Env: []string{"PATH=" + defaultPath, "HOME=/root"}, Files: []uintptr{log.Fd(), log.Fd(), log.Fd()},
 	})
 	if err != nil {

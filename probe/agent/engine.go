@@ -37,10 +37,14 @@ const (
 // beginEngine has the base's engine make the container and start it.
 func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
 	e := engine{container: c, ended: map[int]unix.WaitStatus{}, options: bundleOptions}
+	if cgroupDriver(c.spec) == systemd {
+		e.options = append([]string{"--systemd-cgroup"}, bundleOptions...)
+	}
 	begin := e.beginBundle
 	switch c.spec.Runtime {
 	case "podman":
-		e.options, begin, e.started = podmanOptions, e.beginPodman, e.inspect
+		e.options = append([]string{"--cgroup-manager", cgroupDriver(c.spec)}, podmanOptions...)
+		begin, e.started = e.beginPodman, e.inspect
 	case "docker":
 		e.options, begin, e.started = []string{"--host", "unix://" + dockerSock}, e.beginDocker, e.inspect
 	}
@@ -53,8 +57,14 @@ func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
 	if err := c.checkCommand(); err != nil {
 		return p, err
 	}
-	if err := mountRun(); err != nil {
-		return p, err
+	if c.spec.Init == "" {
+		err = mountRun()
+	}
+	if err == nil {
+		err = os.MkdirAll("/var/tmp", 0o1777)
+	}
+	if err != nil {
+		return p, fmt.Errorf("prepare the base for %s: %w", c.spec.Runtime, err)
 	}
 	if c.told.Engine, err = e.version(); err != nil {
 		return p, err
@@ -66,7 +76,7 @@ func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
 	}
 	if p, err = begin(); err != nil {
 		c.kill()
-		return p, err
+		return p, e.missesBus(err)
 	}
 	if log := e.log(); log != "" {
 		c.agent.note("%s says: %s", c.spec.Runtime, log)
@@ -153,14 +163,7 @@ func mountRun() error {
 			return fmt.Errorf("mount %s: %w", dir, err)
 		}
 	}
-	err := os.Mkdir(engineDir, 0o755)
-	if err == nil {
-		err = os.MkdirAll("/var/tmp", 0o1777)
-	}
-	if err != nil {
-		return fmt.Errorf("prepare the engine's bundle: %w", err)
-	}
-	return nil
+	return os.Mkdir(engineDir, 0o755)
 }
 
 // findEngine finds the engine in the base.
@@ -201,7 +204,7 @@ func (e *engine) beginBundle() (pipes, error) {
 	if err != nil {
 		return p, err
 	}
-	e.told.CgroupDriver = cgroupfs
+	e.told.CgroupDriver = cgroupDriver(e.spec)
 	if err := e.take(specs.State{Pid: e.pid, Bundle: engineDir}); err != nil {
 		return p, err
 	}
@@ -392,6 +395,9 @@ func (c *container) engineConfig() (specs.Spec, error) {
 		mounts = append(mounts, specs.Mount{Destination: "/dev/log", Type: "bind", Source: engineSock, Options: []string{"bind", "rw"}})
 	}
 	linux.CgroupsPath = "/" + c.group.name
+	if cgroupDriver(c.spec) == systemd { // slice, prefix and name of a scope (runc, docs/systemd.md)
+		linux.CgroupsPath = c.group.name + ":lab:" + engineID
+	}
 	if c.plan.AllDevices {
 		linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}}
 		if linux.Devices, err = guestDevices("/dev"); err != nil {

@@ -83,9 +83,6 @@ func (e *engine) readStatus(status string) error {
 	return nil
 }
 
-// cgroupfs is the driver of control groups that makes them itself.
-const cgroupfs = "cgroupfs"
-
 // facts asks the engine for what a template tells between bars.
 func (e *engine) facts(template string, args ...string) ([]string, error) {
 	said, err := e.ask(append(args, "--format", template)...)

@@ -22,27 +22,18 @@ import (
 func (a *agent) runGuest(spec probe.Spec, name string, config specs.Spec, last capability.Cap) (wire.Done, error) {
 	failed := wire.Done{Exit: -1}
 	spec.Runtime = ""
-	// What is tried by hand may want control groups, as engines do.
-	if _, err := newCgroup("lab-"+name, spec.Cgroup); err != nil {
-		a.note("the guest has no control groups: %v", err)
-	}
 	inside := filepath.Join(containersDir, name, "rootfs")
 	env, root, guest := []string(nil), "/", inside
-	if hasBase() {
-		if err := mountRun(); err != nil {
-			return failed, err
-		}
-	} else {
+	if !hasBase() {
 		root, guest = inside, "/"
 		if config.Process != nil {
 			env = config.Process.Env
 		}
 	}
-	if err := mountGuest(root); err != nil {
-		return failed, err
-	}
-	if err := loopbackUp(); err != nil {
-		a.note("bring up the loopback interface: %v", err)
+	if spec.Init == "" {
+		if err := a.furnish(root, root != inside, "lab-"+name, spec.Cgroup); err != nil {
+			return failed, err
+		}
 	}
 	host, err := os.Hostname()
 	if err != nil {
@@ -55,6 +46,26 @@ func (a *agent) runGuest(spec probe.Spec, name string, config specs.Spec, last c
 		Caps: capSet(1)<<(last+1) - 1, SeccompName: probe.SeccompUnconfined,
 	}}
 	return c.run()
+}
+
+// furnish gives the guest what an init gives a system: control groups, for engines want
+// some that are tried by hand, what is mounted below its root, a network to itself.
+func (a *agent) furnish(root string, base bool, group, version string) error {
+	if _, err := newCgroup(group, version); err != nil {
+		a.note("the guest has no control groups: %v", err)
+	}
+	if base {
+		if err := mountRun(); err != nil {
+			return err
+		}
+	}
+	if err := mountGuest(root); err != nil {
+		return err
+	}
+	if err := loopbackUp(); err != nil {
+		a.note("bring up the loopback interface: %v", err)
+	}
+	return nil
 }
 
 // hasBase says whether there is more on the disk than containers.

@@ -19,11 +19,11 @@ import (
 // the container's files are the disk's.
 const podmanStore = engineDir + "/podman"
 
-// podmanOptions have podman do without what the guest does not have: systemd,
-// overlayfs, a journal.
+// podmanOptions have podman do without what the guest need not have: overlayfs, a
+// journal.
 var podmanOptions = []string{
 	"--root", podmanStore, "--runroot", "/run/containers", "--tmpdir", "/run/libpod",
-	"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none",
+	"--storage-driver", "vfs", "--events-backend", "none",
 }
 
 // beginPodman has podman make the container of the disk's files, with its own
@@ -88,6 +88,15 @@ func (e *engine) attach() (pipes, error) {
 	return p, err
 }
 
+// groupParent is the container's group as podman and docker take it: the path of a
+// group, or the name of a slice.
+func (e *engine) groupParent() string {
+	if cgroupDriver(e.spec) == systemd {
+		return e.group.name
+	}
+	return "/" + e.group.name
+}
+
 // inspect says why the container was not started; nil when it was. The exit status
 // of start may be the engine's own or the command's.
 func (e *engine) inspect() error {
@@ -111,7 +120,7 @@ func (e *engine) createArgs(unmasked string) ([]string, error) {
 		return nil, fmt.Errorf("%s makes /proc and /sys writable only together with showing all of them: choose --unmasked too, or --privileged", spec.Runtime)
 	}
 	args := []string{
-		"create", "--name", engineID, "--network", "none", "--log-driver", "none", "--cgroup-parent", "/" + e.group.name,
+		"create", "--name", engineID, "--network", "none", "--log-driver", "none", "--cgroup-parent", e.groupParent(),
 		"--hostname", e.plan.Config.Hostname, "--workdir", process.Cwd, "--volume", engineSock + ":/dev/log",
 	}
 	if u := process.User.Username; u != "" {

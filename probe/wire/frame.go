@@ -106,7 +106,8 @@ type Frame struct {
 	Payload []byte
 }
 
-// Hello is the payload of the first frame.
+// Hello is the payload of the first frame. Where the guest has an init of its own, it is
+// said when that is up.
 type Hello struct {
 	Agent     string   `json:"agent"`             // version of the agent
 	Release   string   `json:"release"`           // the running kernel's release, as uname -r
@@ -131,6 +132,9 @@ type Container struct {
 	Filter string `json:"seccomp_filter,omitempty"`
 	UserNS bool   `json:"userns"` // it had a user namespace of its own
 	Cgroup string `json:"cgroup"` // version of its control groups: 1, 2 or none
+	// Init is the guest's PID 1, by its own words: "systemd 252 (252.39-1~deb12u2)";
+	// empty for the agent.
+	Init string `json:"init,omitempty"`
 	// Engine is what ran it, by its own words: "crun version 1.8.1"; empty for the
 	// agent, and so is all that follows.
 	Engine string `json:"engine,omitempty"`
@@ -150,19 +154,21 @@ type Container struct {
 	SELinux *SELinux `json:"selinux,omitempty"`
 }
 
-// Made says by what the container was made, and with what; empty for the agent's.
+// Made says by what the container was made, and with what; empty where the agent did
+// it all.
 func (c Container) Made() string {
-	if c.Engine == "" {
+	if c.Engine == "" && c.Init == "" {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString(c.Engine)
+	b.WriteString(cmp.Or(c.Engine, "lab"))
 	say := func(before, what string) {
 		if what != "" {
 			b.WriteString(before + what)
 		}
 	}
 	say(" with ", c.Runtime)
+	say(" under ", c.Init)
 	say("; seccomp ", c.Seccomp)
 	if _, digest, ok := strings.Cut(c.Profile, ":"); ok {
 		say(" ", digest[:min(len(digest), 12)])

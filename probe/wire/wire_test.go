@@ -238,6 +238,7 @@ func TestMade(t *testing.T) {
 		}, "podman version 4.3.1; seccomp unconfined; control groups 2 by cgroupfs; capabilities: 41"},
 		{func(c *Container) { c.Capabilities = nil }, "podman version 4.3.1 with crun version 1.8.1; seccomp default 165019aad652; control groups 2 by cgroupfs; storage vfs; capabilities none"},
 		{func(c *Container) { c.Engine = "" }, ""},
+		{func(c *Container) { c.Engine, c.Runtime, c.Init, c.Capabilities = "", "", "systemd 252", nil }, "lab under systemd 252; seccomp default 165019aad652; control groups 2 by cgroupfs; storage vfs; capabilities none"},
 	} {
 		k := c
 		test.change(&k)
