@@ -53,12 +53,22 @@ func embeddedConfig(r io.ReaderAt) ([]byte, error) {
 			return nil, err // a vmlinux that QEMU cannot boot has a configuration all the same
 		}
 	}
+	vmlinux, err := openVmlinux(r)
+	if err != nil {
+		return nil, err
+	}
+	defer vmlinux.Close()
+	return findConfig(io.LimitReader(vmlinux, maxUnpacked))
+}
+
+// openVmlinux reads the kernel proper in a bzImage; a vmlinux is that itself.
+func openVmlinux(r io.ReaderAt) (io.ReadCloser, error) {
 	head := make([]byte, offPayloadLength+4)
 	if _, err := r.ReadAt(head, 0); err != nil {
 		return nil, ErrNoConfig
 	}
 	if string(head[:4]) == elf.ELFMAG {
-		return findConfig(io.NewSectionReader(r, 0, maxUnpacked))
+		return io.NopCloser(io.NewSectionReader(r, 0, maxUnpacked)), nil
 	}
 	if binary.LittleEndian.Uint16(head[offProtocol:]) < payloadProtocol {
 		return nil, errors.New("its boot protocol is too old to tell where the kernel proper is")
@@ -68,12 +78,7 @@ func embeddedConfig(r io.ReaderAt) ([]byte, error) {
 		setup = 4
 	}
 	at := (setup+1)*512 + int64(binary.LittleEndian.Uint32(head[offPayload:]))
-	vmlinux, err := openPayload(io.NewSectionReader(r, at, int64(binary.LittleEndian.Uint32(head[offPayloadLength:]))))
-	if err != nil {
-		return nil, err
-	}
-	defer vmlinux.Close()
-	return findConfig(io.LimitReader(vmlinux, maxUnpacked))
+	return openPayload(io.NewSectionReader(r, at, int64(binary.LittleEndian.Uint32(head[offPayloadLength:]))))
 }
 
 // openPayload undoes what a kernel is compressed with (scripts/Makefile.lib,

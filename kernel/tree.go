@@ -125,7 +125,7 @@ func openTree(ctx context.Context, cache, repo, suffix string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{repo: repo, trees: trees, plain: suffix != ""}
+	t := &Tree{repo: repo, trees: trees, plain: strings.HasPrefix(suffix, runSuffix)}
 	if t.kernels, err = kernelsDir(cache); err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ type workTree struct {
 	lock    *os.File
 	tools   Toolchain
 	options BuildOptions
+	env     []string // for make, beside what every build has
 }
 
 // buildState is state.json: what the objects in the work tree come from.
@@ -272,7 +273,7 @@ func (w *workTree) runMake(ctx context.Context, log *buildLog, env []string, arg
 			"KCONFIG_NOTIMESTAMP=1", // before 2.6.38
 			// Set and empty: no "+" behind the release.
 			"LOCALVERSION=",
-			"GIT_CEILING_DIRECTORIES="+w.base), env...),
+			"GIT_CEILING_DIRECTORIES="+w.base), slices.Concat(w.env, env)...),
 	}
 	if !w.options.Recompile {
 		cached, err := w.withCcache(w.tools)

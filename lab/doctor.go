@@ -23,6 +23,7 @@ const (
 	ForDemo    = "lab demo"
 	ForStories = "lab demo su and useradd"
 	ForSpeed   = "build kernels sooner, when they were built before (not needed)"
+	ForDebug   = "look into kernels with gdb (debug)"
 	ForUEFI    = "make images that boot by themselves (image build --bootable)"
 	ForTests   = "lab's own tests"
 )
@@ -61,6 +62,8 @@ var needs = []need{
 
 	{"kernel source", []string{"/usr/src/linux-source-*.tar.*"}, ForDemo, map[string]string{"apt-get": "linux-source"}},
 	{"xz", nil, ForDemo, map[string]string{"apt-get": "xz-utils", "dnf": "xz", "pacman": "xz", "zypper": "xz"}},
+
+	{"gdb", nil, ForDebug, same("gdb")},
 
 	{"systemd-boot", loaderPaths, ForUEFI, map[string]string{"apt-get": "systemd-boot-efi", "dnf": "systemd-boot-unsigned", "pacman": "systemd", "zypper": "systemd-boot"}},
 

@@ -282,8 +282,7 @@ func (r *rerunner) playBack(ctx context.Context) (Reproduction, error) {
 		if err != nil {
 			return found, err
 		}
-		machine.Replay = filepath.Join(r.dir, recorded.Role+"-"+recordingFile)
-		if err := r.bundle.Expand(ctx, recorded.Recording.Member, machine.Replay); err != nil {
+		if machine.Replay, err = r.recording(ctx, recorded); err != nil {
 			return found, err
 		}
 		r.Progress.Show("playing back the recording of the %s kernel, %s", k.Role, kernelName(k))
@@ -306,4 +305,10 @@ func (r *rerunner) playBack(ctx context.Context) (Reproduction, error) {
 		return found, fmt.Errorf("play back %s: it has no recording; lab bisect --record puts them into bundles", r.file)
 	}
 	return found, nil
+}
+
+// recording is the file with the recording of a bundle's run that has one.
+func (r *rerunner) recording(ctx context.Context, run bundle.Run) (string, error) {
+	file := filepath.Join(r.dir, run.Role+"-"+recordingFile)
+	return file, r.bundle.Expand(ctx, run.Recording.Member, file)
 }

@@ -292,7 +292,8 @@ func (r *rerunner) showBoot(what string, n int) {
 func (r *rerunner) build(ctx context.Context, k KernelSpec) (Trial, error) {
 	if k.Repo != "" && len(k.Config) == 0 {
 		file := filepath.Join(r.dir, "config")
-		if err := r.safeConfig(file); err != nil {
+		bad, _ := r.bundle.Manifest.Kernel(bundle.RoleBad)
+		if err := r.safeConfig(bad, file); err != nil {
 			return Trial{}, err
 		}
 		k.Config = []string{file}
@@ -309,11 +310,10 @@ func (r *rerunner) build(ctx context.Context, k KernelSpec) (Trial, error) {
 	return source.trial(ctx)
 }
 
-// safeConfig writes those lines of the bad kernel's configuration that a build may
+// safeConfig writes those lines of a kernel's configuration that a build may
 // have from a stranger. A text can be more than that: it gets into make, which runs
 // what is in $(…), and into the names of files that are built in.
-func (r *rerunner) safeConfig(file string) error {
-	k, _ := r.bundle.Manifest.Kernel(bundle.RoleBad)
+func (r *rerunner) safeConfig(k bundle.Kernel, file string) error {
 	if k.Config == "" {
 		return fmt.Errorf("the bundle has no configuration to build with: name one with --config")
 	}

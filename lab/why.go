@@ -3,14 +3,9 @@ package lab
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"os"
 	"path"
-	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,8 +61,9 @@ func (l *Lab) WhyLive(ctx context.Context, o MatrixOptions, vmlinux string) (w W
 }
 
 // WhyEnds is WhyLive with the good and the bad kernel of a bundle, which are compared
-// as DiffEnds does with Trace. Symbols may be the bundle's.
-func (l *Lab) WhyEnds(ctx context.Context, from BundleSource, o EndsOptions, vmlinux string) (w Why, err error) {
+// as DiffEnds does with Trace. Without symbols with lines of the source, and without a
+// vmlinux in the bundle, functions are named by its System.map.
+func (l *Lab) WhyEnds(ctx context.Context, from BundleSource, o EndsOptions, s Symbols) (w Why, err error) {
 	opened, err := l.openBundle(ctx, from, true)
 	if err != nil {
 		return w, err
@@ -94,28 +90,20 @@ func (l *Lab) WhyEnds(ctx context.Context, from BundleSource, o EndsOptions, vml
 	if err != nil {
 		return w, fmt.Errorf("%s %w", from, err)
 	}
+	r.qemu.CPUs, r.qemu.Exact = 1, false
 	machine, err := r.machine(ctx, k)
 	if err != nil {
 		return w, err
 	}
-	machine.CPUs, machine.Exact = 1, false
-	if vmlinux == "" {
-		if vmlinux, err = r.symbols(ctx, k); err != nil {
-			return w, err
-		}
+	vmlinux, err := r.vmlinux(ctx, k, s)
+	if err == nil && vmlinux == "" {
+		vmlinux = r.bundle.Path(path.Join(path.Dir(k.Image), "System.map"))
+	}
+	if err != nil {
+		return w, err
 	}
 	t := r.begin(k)
 	return w, l.explain(ctx, &w, machine, mark, vmlinux, &t)
-}
-
-// symbols is the file with the symbols of a kernel that the bundle has; empty if it
-// has none.
-func (r *rerunner) symbols(ctx context.Context, k bundle.Kernel) (string, error) {
-	if k.Vmlinux == nil {
-		return r.bundle.Path(path.Join(path.Dir(k.Image), "System.map")), nil
-	}
-	file := filepath.Join(r.dir, k.Role+"-vmlinux")
-	return file, r.bundle.Expand(ctx, k.Vmlinux.Member, file)
 }
 
 // mark is the call of B that is to be explained.
@@ -145,44 +133,15 @@ func (l *Lab) explain(ctx context.Context, w *Why, m qemu.Machine, mark trace.Ma
 		return err
 	}
 	defer l.Progress.Show("")
-	dir, err := os.MkdirTemp("", "lab-why-")
-	if err != nil {
-		return fmt.Errorf("make a folder for a socket: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	socket := filepath.Join(dir, "gdb")
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		return fmt.Errorf("make a socket for QEMU's gdbstub: %w", err)
-	}
-	defer listener.Close()
-	if m.GDB, err = listener.File(); err != nil {
-		return fmt.Errorf("make a socket for QEMU's gdbstub: %w", err)
-	}
-	defer m.GDB.Close()
-	m.Paused = true
 	m.Cmdline += " nokaslr" // the symbols are where the kernel was linked to
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- boot(ctx, m, forever, forever, t) }()
-	l.Progress.Show("booting to the system call")
-	walk, err := origin.Follow(ctx, socket, symbols, origin.Mark{Call: mark.Call, Magic1: trace.MarkMagic1, Magic2: trace.MarkMagic2}, func(steps int) {
-		l.Progress.Show("following the kernel through %s, %d instructions", mark.Call, steps)
+	var walk *origin.Walk
+	err = l.stopped(ctx, m, t, func(ctx context.Context, socket string) (err error) {
+		l.Progress.Show("booting to the system call")
+		walk, err = origin.Follow(ctx, socket, symbols, origin.Mark{Call: mark.Call, Magic1: trace.MarkMagic1, Magic2: trace.MarkMagic2}, func(steps int) {
+			l.Progress.Show("following the kernel through %s, %d instructions", mark.Call, steps)
+		})
+		return err
 	})
-	if err != nil {
-		// The machine may have ended by itself, and know better.
-		select {
-		case bootErr := <-ended:
-			return cmp.Or(bootErr, fmt.Errorf("explain: this time the call was not made: %s %s", t.End, t.Detail))
-		case <-time.After(lastWords):
-		}
-	}
-	cancel()
-	if bootErr := <-ended; err == nil && bootErr != nil && !errors.Is(bootErr, context.Canceled) {
-		err = bootErr
-	}
 	if err != nil {
 		return fmt.Errorf("explain: %w", err)
 	}

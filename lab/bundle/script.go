@@ -158,11 +158,19 @@ func argument(a, disk, initramfs string) string {
 	}
 	parts := strings.Split(a, DiskPath)
 	for i, p := range parts {
-		if !needsNoQuotes.MatchString(p) && (p != "" || len(parts) == 1) {
-			parts[i] = quote(p)
+		if p != "" || len(parts) == 1 {
+			parts[i] = Word(p)
 		}
 	}
 	return strings.Join(parts, disk)
+}
+
+// Word makes a shell word that stands for s, in quotes where it needs some.
+func Word(s string) string {
+	if needsNoQuotes.MatchString(s) {
+		return s
+	}
+	return quote(s)
 }
 
 var needsNoQuotes = regexp.MustCompile(`^[A-Za-z0-9_./:=,+-]+$`)

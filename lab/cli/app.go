@@ -82,7 +82,7 @@ Begin with:  lab doctor            what this machine has and lacks
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			runCommand(), shellCommand(), bisectCommand(), matrixCommand(), diffCommand(), whyCommand(), reproduceCommand(), reportCommand(), bundleCommand(), imageCommand(), kernelCommand(), doctorCommand(), demoCommand(), completionCommand(), trialCommand(),
+			runCommand(), shellCommand(), debugCommand(), bisectCommand(), matrixCommand(), diffCommand(), whyCommand(), reproduceCommand(), reportCommand(), bundleCommand(), imageCommand(), kernelCommand(), doctorCommand(), demoCommand(), completionCommand(), trialCommand(),
 		},
 	}
 	for _, c := range app.Commands {
@@ -107,11 +107,11 @@ func hideBehindDashes(app *cli.App, args []string) {
 	}
 }
 
-// flagsFirst has the flags of lab report and lab shell stand before the bundle, wherever
-// they were given. A "--" comes to stand before it, too.
+// flagsFirst has the flags of commands that take a bundle stand before it, wherever they
+// were given. A "--" comes to stand before it, too.
 func flagsFirst(app *cli.App, args []string) []string {
 	rest, dashed := firstArgument(app.Flags, args[min(1, len(args)):])
-	if len(rest) == 0 || dashed || rest[0] != "report" && rest[0] != "shell" {
+	if len(rest) == 0 || dashed || !slices.Contains([]string{"report", "shell", "debug", "diff", "why"}, rest[0]) {
 		return args
 	}
 	command := app.Command(rest[0])

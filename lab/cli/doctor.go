@@ -36,7 +36,7 @@ EXAMPLE
 			if c.Args().Present() {
 				return usagef("unexpected argument %q", c.Args().First())
 			}
-			purposes := []string{lab.ForBoot, lab.ForBuild, lab.ForSpeed, lab.ForDemo, lab.ForUEFI}
+			purposes := []string{lab.ForBoot, lab.ForBuild, lab.ForSpeed, lab.ForDemo, lab.ForDebug, lab.ForUEFI}
 			if inOwnSource() {
 				purposes = append(purposes, lab.ForStories, lab.ForTests)
 			}

@@ -142,6 +142,47 @@ func TestDemo(t *testing.T) {
 	t.Run("config", func(t *testing.T) { testConfig(t, home, cold) })
 	t.Run("git bisect run", func(t *testing.T) { testGitBisectRun(t, home, cold) })
 	t.Run("su", func(t *testing.T) { testSu(t, home, cold) })
+	t.Run("debug", func(t *testing.T) { testDebug(t, home) })
+}
+
+// testDebug has gdb stop the kernel of the bundle that testSu left where it refuses.
+// What the kernel unpacks to is all of a vmlinux but the names, which System.map has.
+func testDebug(t *testing.T, home string) {
+	dir := t.TempDir()
+	if out, err := exec.Command("tar", "xf", filepath.Join(home, "su.tar"), "-C", dir, "kernels").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v\n%s", err, out)
+	}
+	scripts, err := filepath.Glob(filepath.Join(home, ".cache/lab/trees/*/src/scripts/extract-vmlinux"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("the kernel's extract-vmlinux: %v, %v", scripts, err)
+	}
+	names, err := os.ReadFile(filepath.Join(dir, "kernels/bad/System.map"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := regexp.MustCompile(`(?m)^([0-9a-f]{16}) t audit_receive_msg$`).FindSubmatch(names)
+	if at == nil {
+		t.Fatal("System.map has no audit_receive_msg")
+	}
+	stop := "*0x" + string(at[1])
+	vmlinux := func(role string) string {
+		file := filepath.Join(dir, role)
+		data, err := exec.Command("sh", scripts[0], filepath.Join(dir, "kernels", role, "bzImage")).Output()
+		if err == nil {
+			err = os.WriteFile(file, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	out, stderr := runLab(t, home, ExitGood, "debug", "su.tar", "--bad", "--vmlinux", vmlinux("bad"), "--break", stop, "--batch", "--ex", "continue", "--ex", "info registers rip")
+	if !regexp.MustCompile(`(?m)^rip +0x` + string(at[1])).MatchString(out) {
+		t.Errorf("gdb did not stop at %s:\n%s\n%s", stop, out, stderr)
+	}
+	if _, stderr = runLab(t, home, ExitFailure, "debug", "su.tar", "--bad", "--vmlinux", vmlinux("good"), "--batch"); !strings.Contains(stderr, "it is not of the same code") {
+		t.Errorf("symbols of another kernel: %s", stderr)
+	}
 }
 
 // testSu bisects the story of su over the kernels that the demo built, but for what

@@ -126,16 +126,9 @@ func shellOfBundle(c *cli.Context, places []string) error {
 			return usagef("--%s does not go with a bundle, which has it recorded", name)
 		}
 	}
-	for _, role := range roles {
-		if c.Bool(role) && s.Role != "" {
-			return usagef("--%s and --%s exclude each other", s.Role, role)
-		}
-		if c.Bool(role) {
-			s.Role = role
-		}
-	}
-	if s.Role == "" {
-		return usagef("which of the bundle's kernels? --good or --bad")
+	var err error
+	if s.Role, err = oneRole(c); err != nil {
+		return err
 	}
 	from, err := bundleSource(c, places[0])
 	if err != nil {

@@ -21,12 +21,14 @@ call one instruction after the other, and goes back from the answer to the instr
 that made the error: through registers, memory and the functions that returned it. An
 error in netlink's acknowledgement of what was sent counts as the answer.
 
-Functions are named by the System.map of a kernel that lab built, which bundles have,
-or by --vmlinux FILE, which names lines of the source too where it has debug
-information. The guest has one CPU, no address randomization, and never KVM.
+Functions are named by the System.map of a kernel that lab built, which bundles have.
+With a bundle and --repo the kernel is built once more with debug information, and lines
+of the source are named; --vmlinux FILE takes what you have. The guest has one CPU, no
+address randomization, and never KVM.
 
 EXAMPLES
    lab why bundle.tar
+   lab why --repo ~/linux bundle.tar
    lab why --repo ~/linux --commits v6.1,v6.6 --image oci:./layout:app -- su -c true
    lab why --kernels old.deb,new.deb --vmlinux vmlinux-new --image rootfs:app.tar -- /test
    lab why --json bundle.tar | jq -r '.at[0].function, .chain[].function'`,
@@ -63,7 +65,7 @@ func explanation(c *cli.Context) (func() (lab.Why, error), error) {
 		o, err := liveOptions(c)
 		return func() (lab.Why, error) { return l.WhyLive(c.Context, o, vmlinux) }, err
 	case len(named) == 1 && c.NArg() == 1:
-		if err := only(c, "a bundle", slices.Concat(bundleFlags, []string{"vmlinux", "runs", "out", "qemu"})...); err != nil {
+		if err := only(c, "a bundle", slices.Concat(bundleFlags, []string{"vmlinux", "repo", "runs", "out", "qemu"})...); err != nil {
 			return nil, err
 		}
 		o, err := endsOptions(c)
@@ -71,7 +73,9 @@ func explanation(c *cli.Context) (func() (lab.Why, error), error) {
 			return nil, err
 		}
 		from, err := bundleSource(c, named[0])
-		return func() (lab.Why, error) { return l.WhyEnds(c.Context, from, o, vmlinux) }, err
+		return func() (lab.Why, error) {
+			return l.WhyEnds(c.Context, from, o, lab.Symbols{Vmlinux: vmlinux, Repo: c.String("repo")})
+		}, err
 	}
 	return nil, usagef("one bundle, or flags of lab diff and a command behind -- are wanted; there are %d arguments", c.NArg())
 }

@@ -1,0 +1,227 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"lab/kernel"
+	"lab/kernel/qemu"
+	"lab/lab/bundle"
+)
+
+// DebugOptions say how a kernel of a bundle is looked at with gdb.
+type DebugOptions struct {
+	Role string // of the kernel
+	Symbols
+	// Breaks are places as gdb's hbreak takes them, "kernel/audit.c:752 if err != 0", at
+	// which the kernel stops from its first instruction on. There may be four.
+	Breaks   []string
+	Commands []string // of gdb, behind the breakpoints
+	// Replay plays the recorded run back, the same in every session, in which gdb goes
+	// backwards, too.
+	Replay bool
+	QEMU   string // empty finds it
+	// GDB runs gdb with arguments, or tells of them; the guest lives until it returns.
+	GDB func(ctx context.Context, args []string) error
+}
+
+// Symbols say where the symbols of a bundle's kernel come from. Without both they are
+// the bundle's, or those that were made for the same kernel before.
+type Symbols struct {
+	Vmlinux string // a file
+	Repo    string // a repository, to build the kernel's commit with debug information from
+}
+
+// Debug boots a kernel of a bundle as recorded, but for the placement of the kernel
+// (nokaslr), with QEMU's gdbstub on a socket, and has gdb run. The bundle is verified and
+// confined as by Reproduce. The trial says how the test ended, if it did before gdb.
+func (l *Lab) Debug(ctx context.Context, from BundleSource, o DebugOptions) (Trial, error) {
+	b, err := l.openBundle(ctx, from, true)
+	if err != nil {
+		return Trial{}, err
+	}
+	defer b.Close()
+	k, err := bootable(b.Manifest, o.Role)
+	if err != nil {
+		return Trial{}, fmt.Errorf("%s %w", from, err)
+	}
+	r := rerunner{Lab: l, bundle: b.Bundle, file: from.String(), dir: b.dir}
+	vmlinux, err := r.vmlinux(ctx, k, o.Symbols)
+	if err == nil && vmlinux == "" {
+		err = fmt.Errorf("debug %s: its %s kernel has no vmlinux: name the repository with --repo, to have commit %.12s built with debug information, or a file with --vmlinux", from, o.Role, k.Commit)
+	}
+	if err != nil {
+		return Trial{}, err
+	}
+	if err := r.open(ctx, ReproduceOptions{QEMU: o.QEMU}); err != nil {
+		return Trial{}, err
+	}
+	for _, n := range r.notes() {
+		l.Progress.Say("note: %s", n)
+	}
+	if !o.Replay {
+		r.qemu.CPUs, r.qemu.Exact = 1, false
+	}
+	m, err := r.machine(ctx, k)
+	if err != nil {
+		return Trial{}, err
+	}
+	if o.Replay {
+		at := slices.IndexFunc(b.Manifest.Runs, func(run bundle.Run) bool { return run.Role == o.Role && run.Recording != nil })
+		if at < 0 {
+			return Trial{}, fmt.Errorf("play back %s: it has no recording of its %s kernel; lab bisect --record puts them into bundles", from, o.Role)
+		}
+		if m.Replay, err = r.recording(ctx, b.Manifest.Runs[at]); err != nil {
+			return Trial{}, err
+		}
+	} else {
+		m.Cmdline += " nokaslr"
+	}
+	t := r.begin(k)
+	err = l.stopped(ctx, m, &t, func(ctx context.Context, socket string) error {
+		l.Progress.Show("")
+		commands := []string{"set architecture i386:x86-64", "target remote " + socket}
+		if o.Replay {
+			// gdb goes back to a snapshot, and forward from there
+			// (docs/system/replay.rst of QEMU, "Reverse debugging").
+			commands = append(commands, "monitor savevm lab")
+		}
+		for _, place := range o.Breaks {
+			commands = append(commands, "hbreak "+place)
+		}
+		args := []string{vmlinux}
+		for _, c := range append(commands, o.Commands...) {
+			args = append(args, "-ex", c)
+		}
+		return o.GDB(ctx, args)
+	})
+	return t, err
+}
+
+// vmlinux is the file with a kernel's symbols; empty where there is none.
+func (r *rerunner) vmlinux(ctx context.Context, k bundle.Kernel, s Symbols) (string, error) {
+	file, image := s.Vmlinux, r.bundle.Path(k.Image)
+	kept := filepath.Join(r.Cache, "symbols", strings.TrimPrefix(k.Digest, "sha256:"), "vmlinux")
+	switch _, err := os.Stat(kept); {
+	case file != "":
+	case err == nil:
+		return kept, nil
+	case s.Repo != "":
+		if err := r.debugInfo(ctx, k, s.Repo, image, kept); err != nil {
+			return "", err
+		}
+		return kept, nil
+	case k.Vmlinux == nil:
+		return "", nil
+	default:
+		file = filepath.Join(r.dir, k.Role+"-vmlinux")
+		if err := r.bundle.Expand(ctx, k.Vmlinux.Member, file); err != nil {
+			return "", err
+		}
+	}
+	if err := kernel.SameCode(image, file); err != nil {
+		return "", fmt.Errorf("take the symbols of the %s kernel of %s: %w", k.Role, r.file, err)
+	}
+	return file, nil
+}
+
+// debugInfo builds a kernel of the bundle once more, with debug information, and keeps
+// its vmlinux.
+func (r *rerunner) debugInfo(ctx context.Context, k bundle.Kernel, repo, image, kept string) error {
+	switch {
+	case k.Commit == "":
+		return fmt.Errorf("the %s kernel of %s was not built of a commit: name its vmlinux with --vmlinux; distributions have it in a package of debug symbols", k.Role, r.file)
+	case k.OnTop != "":
+		return fmt.Errorf("the %s kernel of %s was built with changes on top (%s), which are a stranger's: build it yourself, and name its vmlinux with --vmlinux", k.Role, r.file, path.Base(k.OnTop))
+	}
+	config := filepath.Join(r.dir, "config")
+	if err := r.safeConfig(k, config); err != nil {
+		return err
+	}
+	spec := Spec{Kernel: KernelSpec{Config: []string{config}}}
+	o, err := r.buildOptions(ctx, spec)
+	if err != nil {
+		return err
+	}
+	repo, err = r.repository(ctx, repo)
+	if err != nil {
+		return err
+	}
+	tree, err := kernel.OpenDebugTree(ctx, r.Cache, repo)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	symbols, err := r.Lab.dir("symbols")
+	if err != nil {
+		return err
+	}
+	made, err := os.MkdirTemp(symbols, ".making-")
+	if err != nil {
+		return fmt.Errorf("make a folder for symbols: %w", err)
+	}
+	defer os.RemoveAll(made)
+	o.Progress = r.buildProgress(k.Commit)
+	defer r.Progress.Show("")
+	r.Progress.Say("building %s once more, with debug information; it is kept for the next time", kernelName(k))
+	if err := tree.DebugInfo(ctx, k.Commit, o, image, filepath.Join(made, "vmlinux")); err != nil {
+		return err
+	}
+	if err := os.Rename(made, filepath.Dir(kept)); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("keep symbols: %w", err)
+	}
+	return nil
+}
+
+// stopped boots a machine that waits for gdb before its first instruction, has it led
+// over the socket, and ends it. The trial has what is known of the test's end where
+// that came first. An error of lead's is the machine's where that ended by itself.
+func (l *Lab) stopped(ctx context.Context, m qemu.Machine, t *Trial, lead func(ctx context.Context, socket string) error) error {
+	dir, err := os.MkdirTemp("", "lab-gdb-")
+	if err != nil {
+		return fmt.Errorf("make a folder for gdb's socket: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "socket")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("make a socket for gdb: %w", err)
+	}
+	defer listener.Close()
+	if m.GDB, err = listener.File(); err != nil {
+		return fmt.Errorf("make a socket for gdb: %w", err)
+	}
+	defer m.GDB.Close()
+	m.Paused = true
+
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- boot(running, m, forever, forever, t) }()
+	if err = lead(running, socket); err != nil {
+		select {
+		case bootErr := <-ended:
+			if bootErr == nil {
+				bootErr = fmt.Errorf("the guest ended: %s %s", t.End, t.Detail)
+			}
+			return bootErr
+		case <-time.After(lastWords):
+		}
+	}
+	cancel()
+	if bootErr := <-ended; err == nil && bootErr != nil && !errors.Is(bootErr, context.Canceled) {
+		err = bootErr
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
