@@ -37,8 +37,9 @@ type handed struct {
 // unit is that of the agent (systemd.service(5)). As every service it comes after
 // basic.target, which has the journal, and the sockets of D-Bus and others. Delegated
 // are control groups for the container to have, with all controllers: systemd takes
-// those away that no unit wants. An agent that ends without having switched the machine
-// off has failed.
+// those away that no unit wants. What the engines start is no task too many, and where
+// memory is short the kernel's choice is all that is killed. An agent that ends without
+// having switched the machine off has failed.
 const unit = `[Unit]
 Description=lab's agent
 Wants=basic.target
@@ -49,6 +50,8 @@ ExecStart=` + serviceAgent + `
 StandardOutput=null
 StandardError=null
 Delegate=yes
+TasksMax=infinity
+OOMPolicy=continue
 `
 
 // startInit makes systemd PID 1, in the agent's place. It returns only where that
