@@ -182,6 +182,18 @@ func digestOf(path string) (string, error) {
 	return fmt.Sprintf("sha256:%x", h.Sum(nil)), nil
 }
 
+// digests are those of files.
+func digests(paths []string) (list []string, err error) {
+	for _, p := range paths {
+		d, err := digestOf(p)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, d)
+	}
+	return list, nil
+}
+
 // hasCommand says whether a container's runtime config has something to run.
 func hasCommand(config []byte) bool {
 	var c struct {

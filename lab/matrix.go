@@ -256,13 +256,18 @@ func (c *cell) key() (string, error) {
 	if s.Base != "" {
 		s.Base = c.pinned[len(s.Images)].Digest
 	}
+	modules, err := digests(c.kernel.ready.Modules)
+	if err != nil {
+		return "", err
+	}
 	return digestJSON(struct {
 		Spec      Spec
 		Kernel    string
+		Modules   []string           `json:",omitempty"`
 		Fragments []kconfig.Fragment `json:",omitempty"`
 		OnTop     []string           `json:",omitempty"`
 		Toolchain []string           `json:",omitempty"`
-	}{s, c.kernel.name(), c.kernel.options.Fragments, c.kernel.options.OnTop(), c.kernel.options.Toolchain.Identity()})
+	}{s, c.kernel.name(), modules, c.kernel.options.Fragments, c.kernel.options.OnTop(), c.kernel.options.Toolchain.Identity()})
 }
 
 func digestJSON(v any) (string, error) {

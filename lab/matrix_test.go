@@ -170,6 +170,16 @@ func TestMatrixCells(t *testing.T) {
 		t.Errorf("%+v", m.cells[0].spec.Test)
 	}
 
+	// The same kernel with a module to load is another.
+	with := *m.cells[0]
+	k := *with.kernel
+	k.ready.Modules = []string{filepath.Join(t.TempDir(), "dummy.ko")}
+	write(t, k.ready.Modules[0], "module")
+	with.kernel = &k
+	if key, err := with.key(); err != nil || hashes[key] || key == m.cells[0].known.Hash {
+		t.Errorf("with a module: %s, %v", key, err)
+	}
+
 	for what, spoil := range map[string]func(o *MatrixOptions){
 		"is there twice":             func(o *MatrixOptions) { o.Around["cmdline"] = []string{"quiet", "quiet"} },
 		`"wings" is unknown`:         func(o *MatrixOptions) { o.Around["container"] = []string{"wings"} },
