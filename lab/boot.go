@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -53,7 +54,11 @@ var (
 // do its work, or that ctx was cancelled.
 func boot(ctx context.Context, m qemu.Machine, bootTimeout, testTimeout time.Duration, t *Trial) error {
 	log := console.NewLog(consoleLimit)
-	m.Console = log
+	if m.Console != nil {
+		m.Console = io.MultiWriter(log, m.Console)
+	} else {
+		m.Console = log
+	}
 	if m.Exact {
 		bootTimeout, testTimeout = exactPace*bootTimeout, exactPace*testTimeout
 	}
@@ -77,6 +82,8 @@ func watch(ctx context.Context, m qemu.Machine, vm *qemu.VM, log *console.Log, s
 	defer vm.Kill()
 	patience := lastWords
 	switch {
+	case m.GDB != nil:
+		patience = forever // it may stand at a breakpoint
 	case m.Exact:
 		patience = exactWords
 	case m.Replay != "":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"lab/kernel"
+	"lab/kernel/gdb"
 	"lab/kernel/qemu"
 	"lab/lab/bundle"
 )
@@ -30,7 +32,9 @@ type DebugOptions struct {
 	Replay bool
 	QEMU   string // empty finds it
 	// GDB runs gdb with arguments, or tells of them; the guest lives until it returns.
-	GDB func(ctx context.Context, args []string) error
+	// over is closed where it ends before.
+	GDB     func(ctx context.Context, args []string, over <-chan struct{}) error
+	Console io.Writer // what the kernel says goes there, where it is not nil
 }
 
 // Symbols say where the symbols of a bundle's kernel come from. Without both they are
@@ -86,9 +90,16 @@ func (l *Lab) Debug(ctx context.Context, from BundleSource, o DebugOptions) (Tri
 		m.Cmdline += " nokaslr"
 	}
 	t := r.begin(k)
-	err = l.stopped(ctx, m, &t, func(ctx context.Context, socket string) error {
+	m.Console = o.Console
+	err = l.stopped(ctx, m, &t, func(ctx context.Context, socket string, over <-chan struct{}) (err error) {
 		l.Progress.Show("")
-		commands := []string{"set architecture i386:x86-64", "target remote " + socket}
+		guarded := filepath.Join(filepath.Dir(socket), "gdb")
+		guard, err := gdb.NewGuard(ctx, guarded, socket)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, guard.Close()) }()
+		commands := []string{"set architecture i386:x86-64", "target remote " + guarded}
 		if o.Replay {
 			// gdb goes back to a snapshot, and forward from there
 			// (docs/system/replay.rst of QEMU, "Reverse debugging").
@@ -98,10 +109,14 @@ func (l *Lab) Debug(ctx context.Context, from BundleSource, o DebugOptions) (Tri
 			commands = append(commands, "hbreak "+place)
 		}
 		args := []string{vmlinux}
+		if filepath.Dir(vmlinux) == r.dir {
+			// A stranger's can have a program in it for gdb to run, .debug_gdb_scripts.
+			args = []string{"-iex", "set auto-load off", vmlinux}
+		}
 		for _, c := range append(commands, o.Commands...) {
 			args = append(args, "-ex", c)
 		}
-		return o.GDB(ctx, args)
+		return o.GDB(ctx, args, over)
 	})
 	return t, err
 }
@@ -182,9 +197,9 @@ func (r *rerunner) debugInfo(ctx context.Context, k bundle.Kernel, repo, image, 
 }
 
 // stopped boots a machine that waits for gdb before its first instruction, has it led
-// over the socket, and ends it. The trial has what is known of the test's end where
-// that came first. An error of lead's is the machine's where that ended by itself.
-func (l *Lab) stopped(ctx context.Context, m qemu.Machine, t *Trial, lead func(ctx context.Context, socket string) error) error {
+// over the socket, and ends it; over is closed where it ended by itself. The trial has
+// then what is known of the test's end. An error of lead's is the machine's in that case.
+func (l *Lab) stopped(ctx context.Context, m qemu.Machine, t *Trial, lead func(ctx context.Context, socket string, over <-chan struct{}) error) error {
 	dir, err := os.MkdirTemp("", "lab-gdb-")
 	if err != nil {
 		return fmt.Errorf("make a folder for gdb's socket: %w", err)
@@ -204,11 +219,15 @@ func (l *Lab) stopped(ctx context.Context, m qemu.Machine, t *Trial, lead func(c
 
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- boot(running, m, forever, forever, t) }()
-	if err = lead(running, socket); err != nil {
+	over := make(chan struct{})
+	var bootErr error
+	go func() {
+		defer close(over)
+		bootErr = boot(running, m, forever, forever, t)
+	}()
+	if err = lead(running, socket, over); err != nil {
 		select {
-		case bootErr := <-ended:
+		case <-over:
 			if bootErr == nil {
 				bootErr = fmt.Errorf("the guest ended: %s %s", t.End, t.Detail)
 			}
@@ -217,7 +236,7 @@ func (l *Lab) stopped(ctx context.Context, m qemu.Machine, t *Trial, lead func(c
 		}
 	}
 	cancel()
-	if bootErr := <-ended; err == nil && bootErr != nil && !errors.Is(bootErr, context.Canceled) {
+	if <-over; err == nil && bootErr != nil && !errors.Is(bootErr, context.Canceled) {
 		err = bootErr
 	}
 	if ctx.Err() != nil {

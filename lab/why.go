@@ -135,7 +135,7 @@ func (l *Lab) explain(ctx context.Context, w *Why, m qemu.Machine, mark trace.Ma
 	defer l.Progress.Show("")
 	m.Cmdline += " nokaslr" // the symbols are where the kernel was linked to
 	var walk *origin.Walk
-	err = l.stopped(ctx, m, t, func(ctx context.Context, socket string) (err error) {
+	err = l.stopped(ctx, m, t, func(ctx context.Context, socket string, _ <-chan struct{}) (err error) {
 		l.Progress.Show("booting to the system call")
 		walk, err = origin.Follow(ctx, socket, symbols, origin.Mark{Call: mark.Call, Magic1: trace.MarkMagic1, Magic2: trace.MarkMagic2}, func(steps int) {
 			l.Progress.Show("following the kernel through %s, %d instructions", mark.Call, steps)

@@ -65,6 +65,7 @@ EXAMPLES
 			&cli.StringSliceFlag{Name: "break", Usage: "stop at `PLACE`, as gdb has it; may be repeated", Category: catTest},
 			&cli.StringSliceFlag{Name: "ex", Usage: "then run gdb's `COMMAND`; may be repeated", Category: catTest},
 			&cli.BoolFlag{Name: "batch", Usage: "end gdb after these commands", Category: catTest},
+			&cli.BoolFlag{Name: "console", Usage: "show what the kernel says, on stderr", Category: catOutput},
 			&cli.BoolFlag{Name: "print", Usage: "print the command of gdb, and do not run it", Category: catOutput},
 			&cli.StringFlag{Name: "qemu", Usage: "run this QEMU `BINARY`", DefaultText: "qemu-system-ARCH", Category: catMachine},
 		},
@@ -98,9 +99,12 @@ EXAMPLES
 				return err
 			}
 			status := 0
-			o.GDB = func(ctx context.Context, args []string) (err error) {
+			if c.Bool("console") {
+				o.Console = c.App.ErrWriter
+			}
+			o.GDB = func(ctx context.Context, args []string, over <-chan struct{}) (err error) {
 				if c.Bool("print") {
-					return printGDB(ctx, c, args)
+					return printGDB(ctx, c, args, over)
 				}
 				if c.Bool("batch") {
 					args = append([]string{"-batch"}, args...)
@@ -116,8 +120,11 @@ EXAMPLES
 			if err != nil {
 				return err
 			}
-			if t.End == lab.EndTest {
+			switch {
+			case t.End == lab.EndTest:
 				l.Progress.Say("the test ended: exit status %d", t.Result.Exit)
+			case len(t.Reports) > 0: // and not because gdb ended it
+				l.Progress.Say("%s: %s", t.End, t.Detail)
 			}
 			return result(status)
 		},
@@ -142,8 +149,8 @@ func oneRole(c *cli.Context) (string, error) {
 	return found, nil
 }
 
-// printGDB prints gdb's command for a shell, and waits.
-func printGDB(ctx context.Context, c *cli.Context, args []string) error {
+// printGDB prints gdb's command for a shell, and waits until the guest is over.
+func printGDB(ctx context.Context, c *cli.Context, args []string, over <-chan struct{}) error {
 	quoted := []string{"gdb"}
 	for _, a := range args {
 		quoted = append(quoted, bundle.Word(a))
@@ -152,7 +159,10 @@ func printGDB(ctx context.Context, c *cli.Context, args []string) error {
 		return fmt.Errorf("print command: %w", err)
 	}
 	theLab(c).Progress.Say("the guest waits for it; interrupt lab to end it")
-	<-ctx.Done()
+	select {
+	case <-over:
+	case <-ctx.Done():
+	}
 	return nil
 }
 
