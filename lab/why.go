@@ -31,7 +31,7 @@ type Why struct {
 // stops at the system call that was answered differently, follows the kernel
 // instruction by instruction to its end, and finds out where the error came from.
 // Vmlinux is the file with the symbols of its kernel; empty for what lab built with
-// it.
+// it, or else what the kernel itself tells.
 func (l *Lab) WhyLive(ctx context.Context, o MatrixOptions, vmlinux string) (w Why, err error) {
 	if err := o.Spec.Validate(); err != nil {
 		return w, err
@@ -125,19 +125,19 @@ func (w Why) mark() (m trace.Mark, err error) {
 // explain boots the machine, has the kernel watched in the call that is marked, and
 // finds the error's origin.
 func (l *Lab) explain(ctx context.Context, w *Why, m qemu.Machine, mark trace.Mark, file string, t *Trial) error {
-	if file == "" {
-		return fmt.Errorf("explain: the symbols of kernel %s are not known: name its vmlinux with --vmlinux", oneLine(t.Kernel.Release))
-	}
-	symbols, err := origin.ReadSymbols(file)
-	if err != nil {
-		return err
+	var symbols *origin.Symbols
+	if file != "" {
+		var err error
+		if symbols, err = origin.ReadSymbols(file); err != nil {
+			return err
+		}
 	}
 	defer l.Progress.Show("")
 	m.Cmdline += " nokaslr" // the symbols are where the kernel was linked to
 	var walk *origin.Walk
-	err = l.stopped(ctx, m, t, func(ctx context.Context, socket string, _ <-chan struct{}) (err error) {
+	err := l.stopped(ctx, m, t, func(ctx context.Context, socket string, _ <-chan struct{}) (err error) {
 		l.Progress.Show("booting to the system call")
-		walk, err = origin.Follow(ctx, socket, symbols, origin.Mark{Call: mark.Call, Magic1: trace.MarkMagic1, Magic2: trace.MarkMagic2}, func(steps int) {
+		walk, symbols, err = origin.Follow(ctx, socket, symbols, origin.Mark{Call: mark.Call, Addr: trace.MarkAddr, Magic: trace.MarkMagic}, func(steps int) {
 			l.Progress.Show("following the kernel through %s, %d instructions", mark.Call, steps)
 		})
 		return err
@@ -179,10 +179,7 @@ func (w *Why) find(walk *origin.Walk, symbols *origin.Symbols) error {
 		return fmt.Errorf("explain: -%s was in memory before the call was made", call.Errno)
 	}
 	w.At, w.Chain = walk.At(from.Step, symbols)
-	for _, i := range from.Passed {
-		places := symbols.Places(walk.Steps[i].RIP)
-		w.Returned = append(w.Returned, places[len(places)-1].Function)
-	}
+	w.Returned = walk.Returned(from, symbols)
 	return nil
 }
 

@@ -140,17 +140,29 @@ func (s *Stub) Memory(ctx context.Context, addr uint64, n int) ([]byte, error) {
 // Break has the guest stop before it executes the instruction at an address; Clear
 // takes that back.
 func (s *Stub) Break(ctx context.Context, addr uint64) error {
-	return s.breakpoint(ctx, 'Z', addr)
+	return s.breakpoint(ctx, "Z1", addr, 1)
 }
 
 // Clear is Break's contrary.
 func (s *Stub) Clear(ctx context.Context, addr uint64) error {
-	return s.breakpoint(ctx, 'z', addr)
+	return s.breakpoint(ctx, "z1", addr, 1)
 }
 
-func (s *Stub) breakpoint(ctx context.Context, request byte, addr uint64) error {
-	// 1: of the hardware, which changes nothing in memory.
-	reply, err := s.ask(ctx, fmt.Sprintf("%c1,%x,1", request, addr))
+// Watch has the guest stop when anything was written to the 8 bytes at an address.
+// Unwatch takes that back.
+func (s *Stub) Watch(ctx context.Context, addr uint64) error {
+	return s.breakpoint(ctx, "Z2", addr, 8)
+}
+
+// Unwatch is Watch's contrary.
+func (s *Stub) Unwatch(ctx context.Context, addr uint64) error {
+	return s.breakpoint(ctx, "z2", addr, 8)
+}
+
+// breakpoint requests one of a kind: 1 is of the hardware, which changes nothing in
+// memory, 2 waits for writing.
+func (s *Stub) breakpoint(ctx context.Context, request string, addr uint64, n int) error {
+	reply, err := s.ask(ctx, fmt.Sprintf("%s,%x,%d", request, addr, n))
 	if err == nil && string(reply) != "OK" {
 		err = fmt.Errorf("the stub says %.20q", reply)
 	}

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,46 +11,55 @@ import (
 )
 
 // A Mark is how a tracer in the guest tells of the system call that its tracee makes
-// next: by reboot(2) with the two magic numbers, which every kernel refuses, and with
-// the address of the registers of the call, a struct user_regs_struct.
+// next: words of 8 bytes in its memory, of which Magic is the first and written last.
+// Then there are the address and the length of a text, lines of /proc/kallsyms, and the
+// registers of the call, a struct user_regs_struct.
 type Mark struct {
-	Call           string // name of the marked system call
-	Magic1, Magic2 uint32
+	Call  string // name of the marked system call
+	Addr  uint64 // of the words
+	Magic uint64
 }
 
+// What follows the magic, in words.
+const (
+	markNames = 1
+	markSize  = 2
+	markRegs  = 3
+	markWords = markRegs + len(userRegisters{})
+)
+
+// maxNames is how much of /proc/kallsyms is read: that of a kernel of everything has 14 MB.
+const maxNames = 64 << 20
+
 // Follow leads a guest that has not begun to run, whose gdbstub listens on the unix
-// socket at path, to the system call that is marked, and through it. Told is that of
-// Record.
-func Follow(ctx context.Context, path string, symbols *Symbols, mark Mark, told func(steps int)) (*Walk, error) {
+// socket at path, to the system call that is marked, and through it. Where there are no
+// symbols (nil) they are the kernel's own. Told is that of Record.
+func Follow(ctx context.Context, path string, symbols *Symbols, mark Mark, told func(steps int)) (*Walk, *Symbols, error) {
 	g, err := gdb.Dial(ctx, path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer g.Close()
+	want, names, err := marked(ctx, g, mark, symbols == nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if symbols == nil {
+		if symbols, err = newSymbols(readMap(bytes.NewReader(names))); err != nil {
+			return nil, nil, fmt.Errorf("read the kernel's own symbols, /proc/kallsyms: %w", err)
+		}
+	}
 	name := mark.Call
 	if other, ok := renamed[name]; ok {
 		name = other
 	}
-	reboot, direct := symbols.entry("reboot")
-	call, _ := symbols.entry(name)
-	if reboot == 0 || call == 0 {
-		return nil, fmt.Errorf("the symbols have no function of the system calls reboot and %s", name)
+	call, direct := symbols.entry(name)
+	if call == 0 {
+		return nil, nil, fmt.Errorf("the symbols have no function of the system call %s", name)
 	}
 	same := inRegisters
 	if direct {
 		same = inArguments
-	}
-	var want userRegisters
-	err = until(ctx, g, reboot, func() (bool, error) {
-		now, err := arguments(ctx, g, direct)
-		if err != nil || uint32(now[userRDI]) != mark.Magic1 || uint32(now[userRSI]) != mark.Magic2 {
-			return false, err
-		}
-		want, err = readUser(ctx, g, now[userR10])
-		return true, err
-	})
-	if err != nil {
-		return nil, err
 	}
 	err = until(ctx, g, call, func() (bool, error) {
 		now, err := arguments(ctx, g, direct)
@@ -61,9 +71,33 @@ func Follow(ctx context.Context, path string, symbols *Symbols, mark Mark, told 
 		return true, err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return Record(ctx, g, symbols.Address("__switch_to_asm"), told)
+	w, err := Record(ctx, g, symbols.Address("__switch_to_asm"), told)
+	return w, symbols, err
+}
+
+// marked has the guest run until there is a mark, and reads what it says.
+func marked(ctx context.Context, g *gdb.Stub, mark Mark, named bool) (call userRegisters, names []byte, err error) {
+	if err := g.Watch(ctx, mark.Addr); err != nil {
+		return call, nil, err
+	}
+	for {
+		if err := g.Continue(ctx); err != nil {
+			return call, nil, err
+		}
+		words, err := readWords(ctx, g, mark.Addr, markWords)
+		if err != nil || words[0] != mark.Magic {
+			continue // another program has something there
+		}
+		copy(call[:], words[markRegs:])
+		if size := words[markSize]; named && size <= maxNames {
+			if names, err = g.Memory(ctx, words[markNames], int(size)); err != nil {
+				return call, nil, fmt.Errorf("read the kernel's own symbols: %w", err)
+			}
+		}
+		return call, names, g.Unwatch(ctx, mark.Addr)
+	}
 }
 
 // until has the guest run until it stops at an address and what is asked for holds.
@@ -121,20 +155,24 @@ func arguments(ctx context.Context, g Guest, direct bool) (u userRegisters, err 
 		return u, err
 	}
 	if !direct {
-		return readUser(ctx, g, r.General[gdb.RDI])
+		words, err := readWords(ctx, g, r.General[gdb.RDI], len(u))
+		copy(u[:], words)
+		return u, err
 	}
 	// The fourth is in rcx, as in any function.
 	u[userRDI], u[userRSI], u[userRDX], u[userR10] = r.General[gdb.RDI], r.General[gdb.RSI], r.General[gdb.RDX], r.General[gdb.RCX]
 	return u, nil
 }
 
-func readUser(ctx context.Context, g Guest, addr uint64) (u userRegisters, err error) {
-	data, err := g.Memory(ctx, addr, 8*len(u))
+// readWords reads words of 8 bytes.
+func readWords(ctx context.Context, g Guest, addr uint64, n int) ([]uint64, error) {
+	data, err := g.Memory(ctx, addr, 8*n)
 	if err != nil {
-		return u, err
+		return nil, err
 	}
-	for i := range u {
-		u[i] = binary.LittleEndian.Uint64(data[8*i:])
+	words := make([]uint64, n)
+	for i := range words {
+		words[i] = binary.LittleEndian.Uint64(data[8*i:])
 	}
-	return u, nil
+	return words, nil
 }

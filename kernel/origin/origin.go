@@ -8,9 +8,8 @@ import (
 
 // An Origin is where a value came from.
 type Origin struct {
-	Step int // of the instruction that made it, in Walk.Steps; -1 where it was there before the walk
-	// Passed are the steps, the first first, at which functions returned it.
-	Passed []int
+	Step   int   // of the instruction that made it, in Walk.Steps; -1 where it was there before the walk
+	passed []int // the steps, the first first, at which functions returned it
 }
 
 // place is where a value is: in a register, or in memory.
@@ -58,7 +57,7 @@ func (w *Walk) trace(i int, at place) Origin {
 		r := &w.Steps[i]
 		inst, known := w.code[r.RIP]
 		if known && inst.Op == x86asm.RET && !at.memory && at.reg == gdb.RAX {
-			o.Passed = append([]int{i}, o.Passed...)
+			o.passed = append([]int{i}, o.passed...)
 		}
 		next, made := at, false
 		switch {

@@ -65,11 +65,19 @@ func ReadSymbols(file string) (*Symbols, error) {
 	} else {
 		s, err = readMap(f)
 	}
-	if err == nil && len(s.funcs) == 0 {
-		err = errors.New("it has no functions")
-	}
-	if err != nil {
+	if s, err = newSymbols(s, err); err != nil {
 		return nil, fmt.Errorf("read symbols of %s: %w", file, err)
+	}
+	return s, nil
+}
+
+// newSymbols are those that were read, in order.
+func newSymbols(s *Symbols, err error) (*Symbols, error) {
+	if err != nil {
+		return nil, err
+	}
+	if len(s.funcs) == 0 {
+		return nil, errors.New("it has no functions")
 	}
 	slices.SortStableFunc(s.funcs, func(a, b symbol) int {
 		switch {
@@ -83,7 +91,8 @@ func ReadSymbols(file string) (*Symbols, error) {
 	return s, nil
 }
 
-// readMap reads lines such as "ffffffff81000000 T _text".
+// readMap reads lines such as "ffffffff81000000 T _text", of a System.map or of
+// /proc/kallsyms.
 func readMap(r io.Reader) (*Symbols, error) {
 	s := new(Symbols)
 	lines := bufio.NewScanner(r)
@@ -95,6 +104,9 @@ func readMap(r io.Reader) (*Symbols, error) {
 		addr, err := strconv.ParseUint(parts[0], 16, 64)
 		if err != nil {
 			return nil, err
+		}
+		if addr == 0 { // not told, to who is not root (kptr_restrict in sysctl/kernel.rst)
+			continue
 		}
 		if s.funcs = append(s.funcs, symbol{addr, parts[2]}); len(s.funcs) > maxSymbols {
 			return nil, errors.New("it has too many")

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/arch/x86/x86asm"
 
@@ -134,6 +135,22 @@ func away(ctx context.Context, g Guest, sp uint64) error {
 	}
 }
 
+// thunk tells of a function that it stands in the place of an instruction, a return or a
+// jump through a register (arch/x86/lib/retpoline.S).
+func thunk(name string) bool { return strings.Contains(name, "_thunk") }
+
+// Returned are the functions that returned the value, the first first.
+func (w *Walk) Returned(o Origin, s *Symbols) (names []string) {
+	for _, i := range o.passed {
+		for i > 0 && thunk(s.function(w.Steps[i].RIP).Function) {
+			i--
+		}
+		places := s.Places(w.Steps[i].RIP)
+		names = append(names, places[len(places)-1].Function)
+	}
+	return names
+}
+
 // At is where an instruction is that was executed at step i, the innermost of functions
 // that are inlined first, and behind that who had called it, up to the function at
 // whose beginning the walk begins.
@@ -166,7 +183,7 @@ func (w *Walk) At(i int, s *Symbols) (at, callers []Place) {
 		if k > 0 {
 			entered = stack[k-1].to
 		}
-		if f := s.function(entered); f.Function != s.function(pos).Function {
+		if f := s.function(entered); f.Function != s.function(pos).Function && !thunk(f.Function) {
 			callers = append(callers, Place{Function: f.Function, Jumped: true})
 		}
 		if k == 0 {

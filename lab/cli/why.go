@@ -21,10 +21,11 @@ call one instruction after the other, and goes back from the answer to the instr
 that made the error: through registers, memory and the functions that returned it. An
 error in netlink's acknowledgement of what was sent counts as the answer.
 
-Functions are named by the System.map of a kernel that lab built, which bundles have.
-With a bundle and --repo the kernel is built once more with debug information, and lines
-of the source are named; --vmlinux FILE takes what you have. The guest has one CPU, no
-address randomization, and never KVM.
+Functions are named by the System.map of a kernel that lab built, which bundles have,
+and for others by the kernel itself (/proc/kallsyms). With a bundle and --repo the
+kernel is built once more with debug information, and lines of the source are named;
+--vmlinux FILE takes what you have. The guest has one CPU, no address randomization, and
+never KVM.
 
 EXAMPLES
    lab why bundle.tar

@@ -28,20 +28,25 @@ const (
 	MaxLine  = 16 << 10
 )
 
-// A Mark is a system call at whose beginning the tracer makes one of its own, which a
-// debugger of the guest can wait for: reboot(2) with MarkMagic1 and MarkMagic2, which
-// every kernel refuses, and with the address of the registers (the kernel's struct
-// user_regs_struct) that the marked call is made with.
+// A Mark is a system call of which the tracer tells who debugs the guest before it is
+// made: by writing to memory at MarkAddr, for which a debugger can wait. There are words
+// of 8 bytes, the last one to be written first:
+//
+//	0  MarkMagic
+//	1  where the kernel's functions are, lines of /proc/kallsyms, and
+//	2  how many bytes that is; 0 where the kernel does not tell
+//	3  27 registers that the call is made with, the kernel's struct user_regs_struct
 type Mark struct {
 	PID  int    `json:"pid"`  // number of the process or thread in the trace
 	Call string `json:"call"` // name of the call
 	N    int    `json:"n"`    // which of those, from 1
 }
 
-// What tells a mark's reboot(2) from others: "lab!" and "mark".
+// What a debugger waits for. The address is one that programs do not have by themselves,
+// the magic is "lab mark".
 const (
-	MarkMagic1 = 0x2162616c
-	MarkMagic2 = 0x6b72616d
+	MarkAddr  = 0x6c6162000000
+	MarkMagic = 0x6b72616d2062616c
 )
 
 // An Event is one line of a trace: a system call, or a Said.

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -284,9 +286,61 @@ func (f *follower) marked(t *thread, regs *unix.PtraceRegs) {
 	if f.mark == nil || f.mark.PID != t.number || f.mark.Call != t.call.name {
 		return
 	}
-	if f.mark.N--; f.mark.N == 0 {
-		_, _, _ = unix.Syscall6(unix.SYS_REBOOT, MarkMagic1, MarkMagic2, 0, uintptr(unsafe.Pointer(regs)), 0, 0)
+	if f.mark.N--; f.mark.N > 0 {
+		return
 	}
+	if err := tell(regs); err != nil {
+		f.note(fmt.Sprintf("the call that is marked, %s, cannot be told of: %v", f.mark.Call, err))
+	}
+}
+
+// told is what Mark describes.
+type told struct {
+	magic, names, size uint64
+	regs               unix.PtraceRegs
+}
+
+// tell writes what a debugger waits for.
+func tell(regs *unix.PtraceRegs) error {
+	names, err := kernelFunctions()
+	if err != nil {
+		return err
+	}
+	const size = unsafe.Sizeof(told{})
+	at := uintptr(MarkAddr)
+	hint := *(*unsafe.Pointer)(unsafe.Pointer(&at)) // to nothing of Go's
+	page, err := unix.MmapPtr(-1, 0, hint, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE)
+	if err != nil {
+		return fmt.Errorf("map memory at %#x: %w", uint64(MarkAddr), err)
+	}
+	defer func() { _ = unix.MunmapPtr(page, size) }()
+	if uintptr(page) != MarkAddr { // a kernel before 4.17, to which the address is a hint
+		return fmt.Errorf("map memory at %#x: the kernel has it elsewhere", uint64(MarkAddr))
+	}
+	t := (*told)(page)
+	t.regs, t.size = *regs, uint64(len(names))
+	if len(names) > 0 {
+		t.names = uint64(uintptr(unsafe.Pointer(&names[0])))
+	}
+	atomic.StoreUint64(&t.magic, MarkMagic)
+	runtime.KeepAlive(names)
+	return nil
+}
+
+// kernelFunctions are the lines of /proc/kallsyms that are of functions; none where
+// there is no such file.
+func kernelFunctions() ([]byte, error) {
+	all, err := os.ReadFile("/proc/kallsyms")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var functions []byte
+	for line := range bytes.Lines(all) {
+		if fields := bytes.Fields(line); len(fields) > 2 && bytes.ContainsAny(fields[1], "tTwW") {
+			functions = append(functions, line...)
+		}
+	}
+	return functions, err
 }
 
 func (f *follower) say(t *thread, format string, args ...any) {
