@@ -27,8 +27,7 @@ type DebugOptions struct {
 	// which the kernel stops from its first instruction on. There may be four.
 	Breaks   []string
 	Commands []string // of gdb, behind the breakpoints
-	// Replay plays the recorded run back, the same in every session, in which gdb goes
-	// backwards, too.
+	// Replay plays the recorded run back, the same in every session.
 	Replay bool
 	QEMU   string // empty finds it
 	// GDB runs gdb with arguments, or tells of them; the guest lives until it returns.
@@ -100,11 +99,6 @@ func (l *Lab) Debug(ctx context.Context, from BundleSource, o DebugOptions) (Tri
 		}
 		defer func() { err = errors.Join(err, guard.Close()) }()
 		commands := []string{"set architecture i386:x86-64", "target remote " + guarded}
-		if o.Replay {
-			// gdb goes back to a snapshot, and forward from there
-			// (docs/system/replay.rst of QEMU, "Reverse debugging").
-			commands = append(commands, "monitor savevm lab")
-		}
 		for _, place := range o.Breaks {
 			commands = append(commands, "hbreak "+place)
 		}

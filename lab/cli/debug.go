@@ -42,7 +42,8 @@ a command of gdb behind those; with --batch gdb ends after them, and says the re
 stdout.
 
 With --replay the recorded run (lab bisect --record) is played back, the same in every
-session, and gdb goes backwards too: reverse-continue, reverse-step, reverse-finish.
+session, to the last instruction; with its own command line, so without nokaslr. gdb goes
+forwards only: QEMU hangs when it is told to go back.
 
 --print prints gdb's command and leaves running it to you: in another terminal, or in
 an editor. The guest lives until it ends, or you interrupt lab.
