@@ -50,7 +50,7 @@ func (t Trial) files() (map[string][]byte, error) {
 	if t.End == EndBuild || t.End == EndBuilt {
 		return files, nil
 	}
-	if t.Kernel.Image == "" { // a command of the user's
+	if t.Kernel.Digest == "" { // a command of the user's
 		files["stdout"], files["stderr"] = t.Result.Stdout, t.Result.Stderr
 		return files, nil
 	}

@@ -186,7 +186,7 @@ func unjudged(t Trial) Verdict {
 
 // what was tried.
 func (t Trial) what() string {
-	if t.Kernel.Image == "" {
+	if t.Kernel.Digest == "" {
 		return "commit"
 	}
 	return "kernel"
