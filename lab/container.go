@@ -187,23 +187,3 @@ func SetSeccomp(s *probe.Spec, profile string) error {
 	s.Seccomp, s.SeccompProfile = filepath.Base(profile), string(data)
 	return nil
 }
-
-// SetSELinuxPolicy gives a test the policy of a file. Empty leaves it as it is.
-func SetSELinuxPolicy(s *probe.Spec, file string) error {
-	if file == "" {
-		return nil
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return fmt.Errorf("read SELinux policy: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, probe.MaxPolicy+1))
-	if err != nil {
-		return fmt.Errorf("read SELinux policy: %w", err)
-	}
-	if s.SELinuxPolicy, err = probe.PackPolicy(data); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	return nil
-}

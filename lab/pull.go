@@ -16,22 +16,29 @@ type Registries struct {
 }
 
 func (l *Lab) pull(ctx context.Context, store *oci.Store, s Spec, load Load) (oci.Image, error) {
+	img, took, err := l.fetch(ctx, store, s, load)
+	if err == nil {
+		l.Progress.Say("image %s is %s%s", load.Reference, img.Pin.Digest, took)
+	}
+	return img, err
+}
+
+// fetch is pull that leaves it to others to say what came, and how long it took.
+func (l *Lab) fetch(ctx context.Context, store *oci.Store, s Spec, load Load) (img oci.Image, took string, err error) {
 	start := time.Now()
 	m := meter{reference: load.Reference}
 	stop := l.live(m.line)
 	o := l.pullOptions(s.Registries, &m)
 	o.Platform, o.Limits = s.Platform, s.Limits
-	img, err := store.Pull(ctx, load.Reference, o)
+	img, err = store.Pull(ctx, load.Reference, o)
 	stop()
 	if err != nil {
-		return oci.Image{}, err
+		return oci.Image{}, "", err
 	}
-	took := ""
 	if d := time.Since(start); d >= time.Second && m.so.Done > 0 {
 		took = fmt.Sprintf(" (%s in %s)", mib(m.so.Done), seconds(d))
 	}
-	l.Progress.Say("image %s is %s%s", load.Reference, img.Pin.Digest, took)
-	return img, nil
+	return img, took, nil
 }
 
 // pullOptions say how to get something from elsewhere, and tell a meter.

@@ -9,6 +9,9 @@ import (
 	"lab/probe"
 )
 
+// basePolicy is the value of --selinux-policy for the guest's base's own.
+const basePolicy = "base"
+
 // containerFlags say how a test's container runs.
 func containerFlags() []cli.Flag {
 	return []cli.Flag{
@@ -24,7 +27,7 @@ func containerFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "unmasked", Usage: "nothing of /proc and /sys hidden", Category: catTest},
 		&cli.BoolFlag{Name: "writable", Usage: "nothing of /proc and /sys read-only", Category: catTest},
 		&cli.BoolFlag{Name: "privileged", Usage: "all capabilities, --devices, --unmasked, --writable, and --seccomp unconfined unless it says something else", Category: catTest},
-		&cli.StringFlag{Name: "selinux-policy", Usage: "load the binary policy `FILE` where SELinux is on (--cmdline 'security=selinux enforcing=1')", DefaultText: "none", Category: catTest},
+		&cli.StringFlag{Name: "selinux-policy", Usage: "load the binary policy `FILE` where SELinux is on (--cmdline 'security=selinux enforcing=1'); base is the one of --base", DefaultText: "none", Category: catTest},
 		&cli.StringFlag{Name: "selinux-fs", Usage: "show selinuxfs in the container where SELinux is on: `MODE` rw, ro or none", DefaultText: "none, as in Docker", Category: catTest},
 		&cli.BoolFlag{Name: "trace", Usage: "keep every system call of the container's processes, as strace -f has them (up to 8 MiB)", Category: catTest},
 		&cli.DurationFlag{Name: "timeout", Usage: "the test is bad when it takes longer than `TIME`", Value: 5 * time.Minute, Category: catTest},
@@ -43,8 +46,10 @@ func containerTest(c *cli.Context, command []string) (probe.Spec, error) {
 	if err := lab.SetSeccomp(&s, c.String("seccomp")); err != nil {
 		return s, usagef("--seccomp: %v", err)
 	}
-	if err := lab.SetSELinuxPolicy(&s, c.String("selinux-policy")); err != nil {
-		return s, usagef("--selinux-policy: %v", err)
+	if file := c.String("selinux-policy"); file != basePolicy {
+		if err := lab.SetSELinuxPolicy(&s, file); err != nil {
+			return s, usagef("--selinux-policy: %v", err)
+		}
 	}
 	return s, nil
 }

@@ -209,6 +209,11 @@ func spec(c *cli.Context) (lab.Spec, error) {
 	if i := c.String("init"); i != "lab" {
 		s.Test.Init = i
 	}
+	if c.String("selinux-policy") == basePolicy {
+		if err := theLab(c).SetBasePolicy(c.Context, &s); err != nil {
+			return lab.Spec{}, err
+		}
+	}
 	s.Symptom = lab.Symptom{Kind: c.String("symptom"), GoodMatch: c.String("good-match"), BadMatch: c.String("bad-match")}
 	if s.Symptom.Kind == lab.SymptomAsk && !c.Bool("prompt") {
 		return lab.Spec{}, usagef("--symptom ask goes with lab bisect --prompt")
