@@ -38,8 +38,11 @@ func cmdline(extra string) string {
 
 // cmdlineOf is what the kernel of a machine is told.
 func cmdlineOf(m qemu.Machine, extra string) string {
-	if m.Exact {
-		return cmdline(strings.TrimSpace(extra + " " + exactParameter))
+	switch {
+	case m.Exact:
+		extra += " " + exactParameter
+	case m.Record != "":
+		extra += " " + recordParameter
 	}
 	return cmdline(extra)
 }

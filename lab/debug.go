@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"lab/kernel"
@@ -27,7 +28,8 @@ type DebugOptions struct {
 	// which the kernel stops from its first instruction on. There may be four.
 	Breaks   []string
 	Commands []string // of gdb, behind the breakpoints
-	// Replay plays the recorded run back, the same in every session.
+	// Replay plays the recorded run back, the same in every session, in which gdb goes
+	// backwards as well.
 	Replay bool
 	QEMU   string // empty finds it
 	// GDB runs gdb with arguments, or tells of them; the guest lives until it returns.
@@ -70,47 +72,50 @@ func (l *Lab) Debug(ctx context.Context, from BundleSource, o DebugOptions) (Tri
 	for _, n := range r.notes() {
 		l.Progress.Say("note: %s", n)
 	}
-	if !o.Replay {
-		r.qemu.CPUs, r.qemu.Exact = 1, false
-	}
-	m, err := r.machine(ctx, k)
-	if err != nil {
-		return Trial{}, err
-	}
+	var m qemu.Machine
 	if o.Replay {
 		at := slices.IndexFunc(b.Manifest.Runs, func(run bundle.Run) bool { return run.Role == o.Role && run.Recording != nil })
 		if at < 0 {
 			return Trial{}, fmt.Errorf("play back %s: it has no recording of its %s kernel; lab bisect --record puts them into bundles", from, o.Role)
 		}
-		if m.Replay, err = r.recording(ctx, b.Manifest.Runs[at]); err != nil {
-			return Trial{}, err
-		}
+		m, _, err = r.player(ctx, b.Manifest.Runs[at])
 	} else {
+		r.qemu.CPUs, r.qemu.Exact = 1, false
+		m, err = r.machine(ctx, k)
 		m.Cmdline += " nokaslr"
+	}
+	if err != nil {
+		return Trial{}, err
 	}
 	t := r.begin(k)
 	m.Console = o.Console
+	args := []string{vmlinux}
+	if filepath.Dir(vmlinux) == r.dir {
+		// A stranger's can have a program in it for gdb to run, .debug_gdb_scripts.
+		args = []string{"-iex", "set auto-load off", vmlinux}
+	}
+	run := func(ctx context.Context, socket string, over <-chan struct{}) error {
+		commands := []string{"set architecture i386:x86-64", "target remote " + socket}
+		for _, place := range o.Breaks {
+			commands = append(commands, "hbreak "+place)
+		}
+		for _, c := range append(commands, o.Commands...) {
+			args = append(args, "-ex", c)
+		}
+		return o.GDB(ctx, args, over)
+	}
+	l.Progress.Show("")
+	if o.Replay {
+		return t, l.rewindable(ctx, m, &t, run)
+	}
 	err = l.stopped(ctx, m, &t, func(ctx context.Context, socket string, over <-chan struct{}) (err error) {
-		l.Progress.Show("")
 		guarded := filepath.Join(filepath.Dir(socket), "gdb")
 		guard, err := gdb.NewGuard(ctx, guarded, socket)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, guard.Close()) }()
-		commands := []string{"set architecture i386:x86-64", "target remote " + guarded}
-		for _, place := range o.Breaks {
-			commands = append(commands, "hbreak "+place)
-		}
-		args := []string{vmlinux}
-		if filepath.Dir(vmlinux) == r.dir {
-			// A stranger's can have a program in it for gdb to run, .debug_gdb_scripts.
-			args = []string{"-iex", "set auto-load off", vmlinux}
-		}
-		for _, c := range append(commands, o.Commands...) {
-			args = append(args, "-ex", c)
-		}
-		return o.GDB(ctx, args, over)
+		return run(ctx, guarded, over)
 	})
 	return t, err
 }
@@ -188,6 +193,59 @@ func (r *rerunner) debugInfo(ctx context.Context, k bundle.Kernel, repo, image, 
 		return fmt.Errorf("keep symbols: %w", err)
 	}
 	return nil
+}
+
+// rewindable has a recorded run led by gdb, forwards and back. The trial is that of the
+// machine that gdb looked at last.
+func (l *Lab) rewindable(ctx context.Context, m qemu.Machine, t *Trial, run func(ctx context.Context, socket string, over <-chan struct{}) error) (err error) {
+	dir, err := os.MkdirTemp("", "lab-gdb-")
+	if err != nil {
+		return fmt.Errorf("make a folder for gdb's socket: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	begun, socket := *t, filepath.Join(dir, "gdb")
+	var played error // how the last machine ended
+	start := func(starting context.Context) (gdb.Player, error) {
+		own := begun
+		running, cancel := context.WithCancel(ctx)
+		ready, done := make(chan string, 1), make(chan error, 1)
+		go func(m qemu.Machine) {
+			done <- l.stopped(running, m, &own, func(ctx context.Context, socket string, over <-chan struct{}) error {
+				ready <- socket
+				select {
+				case <-over:
+				case <-ctx.Done():
+				}
+				return nil
+			})
+		}(m)
+		m.Console = nil // it says the same again
+		end := func() {
+			cancel()
+			played = <-done
+			*t = own
+		}
+		select {
+		case socket := <-ready:
+			return gdb.Player{Socket: socket, End: end}, nil
+		case <-starting.Done():
+			end()
+			return gdb.Player{}, context.Cause(starting)
+		case err := <-done:
+			cancel()
+			return gdb.Player{}, err
+		}
+	}
+	over := make(chan struct{})
+	guard, err := gdb.NewRewinder(ctx, socket, start, sync.OnceFunc(func() { close(over) }))
+	if err != nil {
+		return err
+	}
+	err = errors.Join(run(ctx, socket, over), guard.Close())
+	if played != nil && !errors.Is(played, context.Canceled) {
+		err = errors.Join(err, played)
+	}
+	return err
 }
 
 // stopped boots a machine that waits for gdb before its first instruction, has it led

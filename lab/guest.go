@@ -185,10 +185,10 @@ func (l *Lab) prepare(ctx context.Context, s Spec, pinned []Image) (*guest, erro
 func (g *guest) machine(s Spec, k kernel.Kernel) (qemu.Machine, *os.File, error) {
 	f, initrd, err := g.memoryInitramfs(k)
 	m := g.emulator.Machine
+	m.Record = g.record
 	m.Kernel, m.Initrd, m.Cmdline = k.Image, initrd, cmdlineOf(m, s.Machine.Cmdline)
 	m.Disks = []qemu.Disk{{Path: g.disk.Path, Size: g.disk.Size}}
 	m.Clock = g.test.Epoch
-	m.Record = g.record
 	return m, f, err
 }
 

@@ -23,6 +23,11 @@ import (
 const recordingFile = "recording"
 
 const (
+	// recordParameter has the guest do without the timer of its APIC, as
+	// Documentation/admin-guide/kernel-parameters.txt has it. To measure that, the kernel
+	// waits in a loop of pause instructions (calibrate_APIC_clock), each of which makes
+	// QEMU log an event: 99 of 100 of a log, and of the time to play it back.
+	recordParameter = "nolapic_timer"
 	// recordPace is how many times as long a recorded run may take on the host. About
 	// twice as long was seen.
 	recordPace = 5
@@ -136,7 +141,7 @@ func (l *Lab) PlayBack(ctx context.Context, s Spec, dir string) (Playback, error
 		return Playback{}, err
 	}
 	defer f.Close()
-	m.Replay = log
+	m.Replay, m.Cmdline = log, recorded.Cmdline
 	t.QEMU = g.emulator.version
 	l.Progress.Show("playing back %s", dir)
 	defer l.Progress.Show("")
@@ -274,15 +279,8 @@ func (r *rerunner) playBack(ctx context.Context) (Reproduction, error) {
 			continue
 		}
 		k, _ := m.Kernel(recorded.Role)
-		before, err := readTrial(r.bundle.Path(recorded.Dir + "/" + trialFile))
+		machine, before, err := r.player(ctx, recorded)
 		if err != nil {
-			return found, err
-		}
-		machine, err := r.machine(ctx, k)
-		if err != nil {
-			return found, err
-		}
-		if machine.Replay, err = r.recording(ctx, recorded); err != nil {
 			return found, err
 		}
 		r.Progress.Show("playing back the recording of the %s kernel, %s", k.Role, kernelName(k))
@@ -307,8 +305,15 @@ func (r *rerunner) playBack(ctx context.Context) (Reproduction, error) {
 	return found, nil
 }
 
-// recording is the file with the recording of a bundle's run that has one.
-func (r *rerunner) recording(ctx context.Context, run bundle.Run) (string, error) {
-	file := filepath.Join(r.dir, run.Role+"-"+recordingFile)
-	return file, r.bundle.Expand(ctx, run.Recording.Member, file)
+// player is the machine that plays a run of the bundle back, which is given, too.
+func (r *rerunner) player(ctx context.Context, run bundle.Run) (m qemu.Machine, recorded Trial, err error) {
+	k, _ := r.bundle.Manifest.Kernel(run.Role)
+	if recorded, err = readTrial(r.bundle.Path(run.Dir + "/" + trialFile)); err != nil {
+		return m, recorded, err
+	}
+	if m, err = r.machine(ctx, k); err != nil {
+		return m, recorded, err
+	}
+	m.Replay, m.Cmdline = filepath.Join(r.dir, run.Role+"-"+recordingFile), recorded.Cmdline
+	return m, recorded, r.bundle.Expand(ctx, run.Recording.Member, m.Replay)
 }

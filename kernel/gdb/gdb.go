@@ -214,7 +214,7 @@ func (s *Stub) ask(ctx context.Context, request string) ([]byte, error) {
 }
 
 func (s *Stub) exchange(request string) ([]byte, error) {
-	if _, err := s.conn.Write(packet(request)); err != nil {
+	if err := s.send(request); err != nil {
 		return nil, err
 	}
 	reply, err := s.read()
@@ -236,13 +236,17 @@ func (s *Stub) exchange(request string) ([]byte, error) {
 	return reply, nil
 }
 
-// packet frames what is sent, which has no byte that would have to be escaped.
+// packet frames what is sent.
 func packet(data string) []byte {
-	var sum byte
+	out, sum := []byte{'$'}, byte(0)
 	for _, c := range []byte(data) {
-		sum += c
+		if strings.IndexByte("$#}*", c) >= 0 {
+			out, sum = append(out, '}'), sum+'}'
+			c ^= 0x20
+		}
+		out, sum = append(out, c), sum+c
 	}
-	return fmt.Appendf(nil, "$%s#%02x", data, sum)
+	return fmt.Appendf(out, "#%02x", sum)
 }
 
 // read reads the next packet, beyond acknowledgements.

@@ -18,24 +18,37 @@ import (
 // Remote Protocol Extension"). QEMU makes them of semihosting calls, of which an x86 guest
 // has none; a guest that got hold of QEMU could. A connection with such a packet is ended.
 type Guard struct {
-	listener net.Listener
-	stub     string
-	cancel   context.CancelFunc
-	done     sync.WaitGroup
-	refused  error
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	err    error  // of the last connection that had to be ended
+	closed func() // what is to be done at the end, or nil
 }
 
-// errRefused is what ended a connection.
-var errRefused = errors.New("the connection was ended")
+var (
+	// errRefused is what ended a connection.
+	errRefused = errors.New("the connection was ended")
+	errFile    = fmt.Errorf("QEMU's gdbstub asked gdb for a file of yours: %w", errRefused)
+)
 
 // NewGuard listens on a unix socket at path for gdb, and connects each that comes with the
 // stub that listens at another path.
 func NewGuard(ctx context.Context, path, stub string) (*Guard, error) {
+	return listen(ctx, path, func(ctx context.Context, user net.Conn) error {
+		err := relay(ctx, user, stub)
+		if !errors.Is(err, errRefused) {
+			return nil // one of the two has left
+		}
+		return err
+	})
+}
+
+// listen serves each connection that comes, one after the other, as a stub does.
+func listen(ctx context.Context, path string, serve func(context.Context, net.Conn) error) (*Guard, error) {
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket for gdb: %w", err)
 	}
-	g := &Guard{listener: listener, stub: stub}
+	g := new(Guard)
 	ctx, g.cancel = context.WithCancel(ctx)
 	context.AfterFunc(ctx, func() { listener.Close() })
 	g.done.Go(func() {
@@ -44,31 +57,35 @@ func NewGuard(ctx context.Context, path, stub string) (*Guard, error) {
 			if err != nil {
 				return
 			}
-			// One after the other, as the stub takes them.
-			if err := g.connect(ctx, conn); errors.Is(err, errRefused) {
-				g.refused = err
+			stop := context.AfterFunc(ctx, func() { conn.Close() })
+			if err := serve(ctx, conn); err != nil && ctx.Err() == nil {
+				g.err = err
 			}
+			conn.Close()
+			stop()
 		}
 	})
 	return g, nil
 }
 
-// Close ends what there is of connections. The error says what had to be refused.
+// Close ends what there is of connections. The error says why one had to be ended.
 func (g *Guard) Close() error {
 	g.cancel()
 	g.done.Wait()
-	return g.refused
+	if g.closed != nil {
+		g.closed()
+	}
+	return g.err
 }
 
-// connect relays between gdb and the stub until one of them ends.
-func (g *Guard) connect(ctx context.Context, user net.Conn) error {
-	defer user.Close()
-	stub, err := (&net.Dialer{}).DialContext(ctx, "unix", g.stub)
+// relay goes between gdb and the stub until one of them ends.
+func relay(ctx context.Context, user net.Conn, path string) error {
+	stub, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 	if err != nil {
 		return err
 	}
 	defer stub.Close()
-	stop := context.AfterFunc(ctx, func() { user.Close(); stub.Close() })
+	stop := context.AfterFunc(ctx, func() { stub.Close() })
 	defer stop()
 	var there sync.WaitGroup
 	there.Go(func() {
@@ -98,7 +115,7 @@ func answers(user io.Writer, stub io.Reader) error {
 				return err
 			}
 			if out[1] == 'F' {
-				return fmt.Errorf("QEMU's gdbstub asked gdb for a file of yours: %w", errRefused)
+				return errFile
 			}
 		default:
 			return fmt.Errorf("QEMU's gdbstub sent %q where a packet begins: %w", c, errRefused)

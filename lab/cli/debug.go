@@ -43,7 +43,7 @@ stdout.
 
 With --replay the recorded run (lab bisect --record) is played back, the same in every
 session, to the last instruction; with its own command line, so without nokaslr. gdb goes
-forwards only: QEMU hangs when it is told to go back.
+backwards too (reverse-continue, reverse-step, watch), for which lab plays the run again.
 
 --print prints gdb's command and leaves running it to you: in another terminal, or in
 an editor. The guest lives until it ends, or you interrupt lab.
@@ -53,6 +53,7 @@ The exit status is gdb's.
 EXAMPLES
    lab debug bundle.tar --bad --repo ~/linux --break 'kernel/audit.c:752 if err != 0'
    lab debug bundle.tar --bad --break audit_receive_msg --batch --ex continue --ex bt
+   lab debug bundle.tar --bad --replay --break netlink_ack
    lab debug bundle.tar --bad --print`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: bundle.RoleGood, Usage: "boot the good kernel", Category: catBundle},

@@ -142,12 +142,13 @@ func TestDemo(t *testing.T) {
 	t.Run("config", func(t *testing.T) { testConfig(t, home, cold) })
 	t.Run("git bisect run", func(t *testing.T) { testGitBisectRun(t, home, cold) })
 	t.Run("su", func(t *testing.T) { testSu(t, home, cold) })
-	t.Run("debug", func(t *testing.T) { testDebug(t, home) })
+	t.Run("debug", func(t *testing.T) { testDebug(t, home, cold) })
 }
 
-// testDebug has gdb stop the kernel of the bundle that testSu left where it refuses.
+// testDebug has gdb stop the kernel of the bundle that testSu left where it refuses, and
+// go back in a recording of it.
 // What the kernel unpacks to is all of a vmlinux but the names, which System.map has.
-func testDebug(t *testing.T, home string) {
+func testDebug(t *testing.T, home string, d demoResult) {
 	dir := t.TempDir()
 	if out, err := exec.Command("tar", "xf", filepath.Join(home, "su.tar"), "-C", dir, "kernels").CombinedOutput(); err != nil {
 		t.Fatalf("tar: %v\n%s", err, out)
@@ -160,11 +161,14 @@ func testDebug(t *testing.T, home string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := regexp.MustCompile(`(?m)^([0-9a-f]{16}) t audit_receive_msg$`).FindSubmatch(names)
-	if at == nil {
-		t.Fatal("System.map has no audit_receive_msg")
+	at := func(function string) string {
+		m := regexp.MustCompile(`(?m)^([0-9a-f]{16}) t ` + function + `$`).FindSubmatch(names)
+		if m == nil {
+			t.Fatalf("System.map has no %s", function)
+		}
+		return "0x" + string(m[1])
 	}
-	stop := "*0x" + string(at[1])
+	stop := "*" + at("audit_receive_msg")
 	vmlinux := func(role string) string {
 		file := filepath.Join(dir, role)
 		data, err := exec.Command("sh", scripts[0], filepath.Join(dir, "kernels", role, "bzImage")).Output()
@@ -177,11 +181,23 @@ func testDebug(t *testing.T, home string) {
 		return file
 	}
 	out, stderr := runLab(t, home, ExitGood, "debug", "su.tar", "--bad", "--vmlinux", vmlinux("bad"), "--break", stop, "--batch", "--ex", "continue", "--ex", "info registers rip")
-	if !regexp.MustCompile(`(?m)^rip +0x` + string(at[1])).MatchString(out) {
+	if !regexp.MustCompile(`(?m)^rip +` + at("audit_receive_msg")).MatchString(out) {
 		t.Errorf("gdb did not stop at %s:\n%s\n%s", stop, out, stderr)
 	}
 	if _, stderr = runLab(t, home, ExitFailure, "debug", "su.tar", "--bad", "--vmlinux", vmlinux("good"), "--batch"); !strings.Contains(stderr, "it is not of the same code") {
 		t.Errorf("symbols of another kernel: %s", stderr)
+	}
+
+	image, err := filepath.Glob(filepath.Join(home, ".cache/lab/demo/su-*.tar"))
+	if err != nil || len(image) != 1 {
+		t.Fatalf("root file systems: %v, %v", image, err)
+	}
+	runLab(t, home, ExitGood, append([]string{"bisect", "--repo", demoRepo(home), "--good", d.Bisection.Parents[0], "--bad", d.Planted, "--config", "tiny",
+		"--image", "rootfs:" + image[0], "--cap-drop", "AUDIT_WRITE", "--record", "--slim", "--bundle", "recorded.tar", "--"}, demo.SuCommand...)...)
+	out, stderr = runLab(t, home, ExitGood, "debug", "recorded.tar", "--bad", "--replay", "--vmlinux", vmlinux("bad"), "--break", stop, "--batch",
+		"--ex", "continue", "--ex", "delete", "--ex", "hbreak *"+at("audit_receive"), "--ex", "reverse-continue", "--ex", "info registers rip")
+	if !regexp.MustCompile(`(?s)rip +` + at("audit_receive")).MatchString(out) {
+		t.Errorf("gdb did not get back to audit_receive:\n%s\n%s", out, stderr)
 	}
 }
 
