@@ -73,8 +73,13 @@ func diffRuns(a, b runs) RunDiff {
 		return runDiff(name, d.steady(a, of), d.steady(b, of))
 	}
 	d.Syslog = text("syslog", func(r probe.Result) []byte { return r.Syslog })
-	if keptAudit(x) && keptAudit(y) {
+	switch {
+	case keptAudit(x) && keptAudit(y):
 		d.Audit = text(auditFile, func(r probe.Result) []byte { return r.Audit })
+	case keptAudit(x) && y.Result.Container != nil:
+		d.Notes = append(d.Notes, "the audit records of A are not compared: the kernel of B has none (CONFIG_AUDIT)")
+	case keptAudit(y) && x.Result.Container != nil:
+		d.Notes = append(d.Notes, "the audit records of B are not compared: the kernel of A has none (CONFIG_AUDIT)")
 	}
 	d.OnlyA, d.OnlyB = reports(x.Reports, y.Reports), reports(y.Reports, x.Reports)
 	for _, text := range []string{

@@ -43,6 +43,29 @@ func TestDiffPicks(t *testing.T) {
 	}
 }
 
+// TestDiffAudit: records are compared where both kernels make them, and missed where one
+// of two does not.
+func TestDiffAudit(t *testing.T) {
+	audited := func(records string) runs {
+		r := side("x", []int{0}, "")
+		r.list[0].Result.Container, r.list[0].Result.Audit = &probe.Container{Audit: true}, []byte(records)
+		return r
+	}
+	none := side("y", []int{0}, "")
+	if d := diffRuns(audited("type=AVC\n"), none); d.Audit != "" || d.Notes != nil { // of a lab that did not say
+		t.Errorf("%q, %q", d.Audit, d.Notes)
+	}
+	none.list[0].Result.Container = &probe.Container{}
+	for _, d := range []RunDiff{diffRuns(audited("type=AVC\n"), none), diffRuns(none, audited("type=AVC\n"))} {
+		if d.Audit != "" || len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "CONFIG_AUDIT") {
+			t.Errorf("%q, %q", d.Audit, d.Notes)
+		}
+	}
+	if d := diffRuns(audited("type=AVC\n"), audited("")); !strings.Contains(d.Audit, "-type=AVC") || d.Notes != nil || d.First != "the audit records differ" {
+		t.Errorf("%q, %q, %s", d.Audit, d.Notes, d.First)
+	}
+}
+
 func TestDiffText(t *testing.T) {
 	d := diffRuns(side("one", []int{0, 0}, "x\n1\n", "x\n2\n"), side("two", []int{7, 7}, "y\n", "y\n"))
 	want := "A is one\nB is two\n\nthe exit status is 0 in A and 7 in B.\n\noutcome:\n  the exit status: 0 in A, 7 in B\n\noutput:\n" +

@@ -59,18 +59,21 @@ func TestRewinder(t *testing.T) {
 		t.Fatalf("record: %v", err)
 	}
 	players := 0
-	start := func(context.Context) (Player, error) {
+	start := func(starting context.Context) (Player, error) {
 		socket := filepath.Join(t.TempDir(), "stub")
 		ctx, cancel := context.WithCancel(t.Context())
 		cmd := machine(ctx, t, dir, "replay", "-S", "-gdb", "unix:"+socket+",server=on,wait=off")
 		players++
-		for {
+		end := func() { cancel(); _ = cmd.Wait() }
+		for starting.Err() == nil {
 			if conn, err := net.Dial("unix", socket); err == nil {
 				conn.Close()
-				return Player{Socket: socket, End: func() { cancel(); _ = cmd.Wait() }}, nil
+				return Player{Socket: socket, End: end}, nil
 			}
 			time.Sleep(time.Millisecond)
 		}
+		end()
+		return Player{}, starting.Err()
 	}
 	var path string
 	rewinder := func() (*Guard, chan struct{}) {

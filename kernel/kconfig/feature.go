@@ -12,7 +12,7 @@ type Level string
 // The levels.
 const (
 	Required Level = "required" // lab's guest, or any container, cannot run without it
-	Engine   Level = "engine"   // a container engine cannot, with its usual network and storage
+	Engine   Level = "engine"   // a container engine cannot, with its usual network and storage; lab itself says what it does without
 	Optional Level = "optional" // some containers, or some tests, ask for it
 )
 
@@ -73,13 +73,13 @@ var features = []feature{
 	{groupMachine, need{"VIRTIO_PCI", "virtio_pci", "the guest's devices are virtio devices on PCI"}, Required, "", "", fromLab},
 	{groupMachine, need{"VIRTIO_BLK", "virtio_blk", "the guest's disk is a virtio block device"}, Required, "", "", fromLab},
 
-	{groupContainer, need{"NAMESPACES", "", "a container needs namespaces"}, Required, "", "", fromLab},
-	{groupContainer, need{"UTS_NS", "", "a container has a host name of its own"}, Required, "", "", fromLab},
-	{groupContainer, need{"IPC_NS", "", "a container has System V IPC of its own"}, Required, "", "", fromLab},
-	{groupContainer, need{"PID_NS", "", "a container has process numbers of its own"}, Required, "", "", fromLab},
-	{groupContainer, need{"NET_NS", "", "a container has a network of its own"}, Required, "", "", fromLab},
+	{groupContainer, need{"NAMESPACES", "", "a container needs namespaces"}, Engine, "", "", fromLab},
+	{groupContainer, need{"UTS_NS", "", "a container has a host name of its own"}, Engine, "", "", fromLab},
+	{groupContainer, need{"IPC_NS", "", "a container has System V IPC of its own"}, Engine, "", "", fromLab},
+	{groupContainer, need{"PID_NS", "", "a container has process numbers of its own"}, Engine, "", "", fromLab},
+	{groupContainer, need{"NET_NS", "", "a container has a network of its own"}, Engine, "", "", fromLab},
 	{groupContainer, need{"MULTIUSER", "", "a container runs as users other than root"}, Required, "4.1", "", fromLab},
-	{groupContainer, need{"CGROUPS", "", "a container's processes are kept together and counted"}, Required, "", "", fromDocker},
+	{groupContainer, need{"CGROUPS", "", "a container's processes are kept together and counted"}, Engine, "", "", fromDocker},
 	{groupContainer, need{"DEVPTS_MULTIPLE_INSTANCES", "", "a container has terminals of its own; later kernels always do that"}, Engine, "2.6.29", "4.6", fromDocker},
 	{groupContainer, need{"UNIX98_PTYS", "", "a container has terminals"}, Engine, "", "", fromDocker},
 	{groupContainer, need{"SYSVIPC", "", "System V message queues, semaphores and shared memory"}, Optional, "", "", fromMan},
