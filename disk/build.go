@@ -136,8 +136,14 @@ func addContainer(ctx context.Context, fsys *ext4.Writer, c Container, s Spec) e
 	if err := fsys.Add(&config, bytes.NewReader(c.Config)); err != nil {
 		return err
 	}
-
-	return addTar(ctx, fsys, dir+"/rootfs", &c)
+	if err := addTar(ctx, fsys, dir+"/rootfs", &c); err != nil || c.Store == nil {
+		return err
+	}
+	dir += "/" + c.Store.Name
+	if err := addDirectory(fsys, dir, s); err != nil {
+		return err
+	}
+	return addTar(ctx, fsys, dir, c.Store)
 }
 
 // addTar adds a root file system below a directory.

@@ -8,6 +8,7 @@
 //
 //	/containers/NAME/rootfs/…      the container's root file system
 //	/containers/NAME/config.json   its OCI runtime configuration
+//	/containers/NAME/STORE/…       its image as an engine keeps it, where one is to run it
 //
 // With a base, that is the rest of the file system.
 //
@@ -59,6 +60,9 @@ type Container struct {
 	// Open gives the root file system as a tar stream (PAX, GNU or USTAR). It is
 	// called once for each image that is really built.
 	Open func(context.Context) (io.ReadCloser, error)
+	// Store, when not nil, is what an engine has of the container's image in a store of its
+	// own. Its Name is that of the folder; of the rest count Digest and Open.
+	Store *Container
 }
 
 // Spec says what is on a disk.
@@ -129,6 +133,11 @@ func (s Spec) Digest() string {
 		put([]byte(c.Name))
 		put([]byte(c.Digest))
 		put(c.Config)
+		if c.Store != nil {
+			put([]byte("store"))
+			put([]byte(c.Store.Name))
+			put([]byte(c.Store.Digest))
+		}
 	}
 	if s.Boot != nil {
 		s.Boot.writeDigest(put)
@@ -182,6 +191,9 @@ func (s Spec) validate() error {
 			return fmt.Errorf("check disk spec: container %q has no root file system", c.Name)
 		case len(c.Config) > maxConfig:
 			return fmt.Errorf("check disk spec: config.json of container %q has %d bytes, at most %d are allowed", c.Name, len(c.Config), maxConfig)
+		}
+		if c.Store != nil && (!containerName.MatchString(c.Store.Name) || c.Store.Name == "rootfs" || c.Store.Name == "config.json" || c.Store.Open == nil) {
+			return fmt.Errorf("check disk spec: container %q has a store %q that is none", c.Name, c.Store.Name)
 		}
 		seen[c.Name] = true
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,6 +102,9 @@ func (l *Lab) diskOf(ctx context.Context, store *oci.Store, s Spec, pinned []Ima
 		if boot != nil && load.Name == s.Test.Container && len(s.Test.Command) == 0 && !hasCommand(c.Config) {
 			return Disk{}, fmt.Errorf("image %s has no command to run: name one behind --", load.Reference)
 		}
+		if load.Name == s.Test.Container && slices.Contains(oci.Engines, s.Test.Runtime) {
+			c.Store = engineStore(s.Test.Runtime, img, s.Limits)
+		}
 		d.Containers = append(d.Containers, Image{Name: load.Name, Pin: whole})
 		spec.Containers = append(spec.Containers, c)
 	}
@@ -156,6 +160,18 @@ func container(name string, img oci.Image, limits oci.Limits) (disk.Container, e
 
 func flatten(img oci.Image, limits oci.Limits) func(context.Context) (io.ReadCloser, error) {
 	return func(ctx context.Context) (io.ReadCloser, error) { return limits.Flatten(ctx, img), nil }
+}
+
+// engineStore is the store in which an engine of the guest finds an image. Its digest
+// names the format, too: it grows with what EngineStore writes.
+func engineStore(engine string, img oci.Image, limits oci.Limits) *disk.Container {
+	return &disk.Container{
+		Name:   engine,
+		Digest: "format 1 " + probe.StoreImage + " " + img.Pin.Digest,
+		Open: func(ctx context.Context) (io.ReadCloser, error) {
+			return limits.EngineStore(ctx, img, engine, probe.StoreImage), nil
+		},
+	}
 }
 
 // prepare makes the guest that a Spec asks for, of the pinned images where

@@ -6,6 +6,7 @@ import (
 
 	"lab/kernel"
 	"lab/kernel/kconfig"
+	"lab/oci"
 	"lab/probe"
 )
 
@@ -52,6 +53,9 @@ func wants(t probe.Spec) (must, may []want) {
 	if t.Runtime != "" {
 		for _, w := range own {
 			must = append(must, want{w.symbol, t.Runtime})
+		}
+		if slices.Contains(oci.Engines, t.Runtime) {
+			may = append(may, want{"OVERLAY_FS", t.Runtime + "'s own storage"})
 		}
 		return append(must, want{"CGROUPS", t.Runtime}), may
 	}

@@ -38,6 +38,7 @@ func TestShortfall(t *testing.T) {
 		detail []string
 	}{
 		{"", probe.Spec{UserNS: true, Cgroup: "1", Seccomp: "default", Terminal: tty, Runtime: "docker"}, EndBuilt, nil},
+		{"OVERLAY_FS", probe.Spec{Runtime: "podman"}, EndBuilt, nil}, // its store is done without
 		{"", probe.Spec{Init: "systemd"}, EndBuilt, nil},
 		// What nobody asked for by name is not missed.
 		{"PID_NS NET_NS CGROUPS SECCOMP_FILTER UNIX98_PTYS SECURITY_SELINUX AUDIT", probe.Spec{SELinuxFS: "rw"}, EndBuilt, nil},

@@ -18,6 +18,7 @@ import (
 	"lab/kernel/kconfig"
 	"lab/kernel/qemu"
 	"lab/lab/report"
+	"lab/oci"
 )
 
 // MatrixOptions say what is tested with what.
@@ -313,6 +314,11 @@ func (m *matrix) layKernels(ctx context.Context, o MatrixOptions) (places []plac
 		}
 		s := o.Spec
 		s.Kernel = KernelSpec{File: p.Reference, Modules: o.Spec.Kernel.Modules}
+		for _, runtime := range o.Around["runtime"] { // one kernel is for all of them
+			if slices.Contains(oci.Engines, runtime) {
+				s.Test.Runtime = runtime
+			}
+		}
 		k, err := m.source(ctx, s)
 		if err != nil {
 			return nil, err

@@ -21,6 +21,9 @@ func (l *Lab) readyMade(ctx context.Context, s Spec, pin string, offered ...stri
 	if s.Machine.Exact {
 		m.Offered = slices.Concat(m.Offered, qemu.ExactModules)
 	}
+	if slices.Contains(oci.Engines, s.Test.Runtime) {
+		m.Offered = append(slices.Clone(m.Offered), "overlay") // of what is in their stores
+	}
 	file := s.Kernel.File
 	if oci.HasTransport(file) {
 		k, _, err := l.imageKernel(ctx, s, pin, m)

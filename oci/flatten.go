@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"runtime"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -84,18 +85,8 @@ func flatten(ctx context.Context, w io.Writer, img v1.Image, b *budget) error {
 // gives the names that are left, in the order in which they are written, and
 // the checksums of the layers' blobs.
 func merge(ctx context.Context, layers []v1.Layer, b *budget) ([]*node, []uint32, error) {
-	tables := make([]*table, len(layers))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(1, min(4, runtime.GOMAXPROCS(0))))
-	for i, l := range layers {
-		g.Go(func() (err error) {
-			if tables[i], err = layerTable(gctx, l, b); err != nil {
-				return layerError(layers, i, err)
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
+	tables, err := readTables(ctx, layers, b)
+	if err != nil {
 		return nil, nil, err
 	}
 	t := newTree(b)
@@ -108,18 +99,39 @@ func merge(ctx context.Context, layers []v1.Layer, b *budget) ([]*node, []uint32
 		tables[i] = nil
 	}
 	nodes := t.order()
-	// Sparse files make the result larger than the layers were.
-	var total int64
+	_, err = contentSize(layers, nodes, b)
+	return nodes, sums, err
+}
+
+// readTables reads the tables of all layers.
+func readTables(ctx context.Context, layers []v1.Layer, b *budget) ([]*table, error) {
+	tables := make([]*table, len(layers))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, min(4, runtime.GOMAXPROCS(0))))
+	for i, l := range layers {
+		g.Go(func() (err error) {
+			if tables[i], err = layerTable(gctx, l, b); err != nil {
+				return layerError(layers, i, err)
+			}
+			return nil
+		})
+	}
+	return tables, g.Wait()
+}
+
+// contentSize is how many bytes the files have together: sparse ones make that more than
+// the layers had, and it is bounded again.
+func contentSize(layers []v1.Layer, nodes []*node, b *budget) (total int64, err error) {
 	for _, n := range nodes {
 		if n.inode.first != n {
 			continue
 		}
 		if n.inode.Size > b.limits.Bytes || total+n.inode.Size > b.limits.Bytes {
-			return nil, nil, layerError(layers, int(n.inode.at.layer), fmt.Errorf("entry %s: %w", quote(n.path()), &LimitError{"Bytes", b.limits.Bytes}))
+			return 0, layerError(layers, int(n.inode.at.layer), fmt.Errorf("entry %s: %w", quote(n.path()), &LimitError{"Bytes", b.limits.Bytes}))
 		}
 		total += n.inode.Size
 	}
-	return nodes, sums, nil
+	return total, nil
 }
 
 // layerTable takes a layer's table from the store when it is there.
@@ -148,6 +160,7 @@ type flattener struct {
 	layers []v1.Layer
 	sums   []uint32 // of their blobs
 	tar    *tar.Writer
+	below  string // the directory that names are in; empty for none
 	buf    []byte
 	open   *layerReader // of layer number, nil before the first
 	number int
@@ -176,19 +189,28 @@ func (f *flattener) write(n *node) error {
 
 func (f *flattener) writeEntry(name string, n *node) error {
 	i := n.inode
+	name = f.place(name)
 	if i.first != n {
 		h := i.header(name)
-		h.Typeflag, h.Linkname, h.Size, h.Devmajor, h.Devminor = tar.TypeLink, i.first.path(), 0, 0, 0
+		h.Typeflag, h.Linkname, h.Size, h.Devmajor, h.Devminor = tar.TypeLink, f.place(i.first.path()), 0, 0, 0
 		h.PAXRecords = nil // the file has them already
 		return f.tar.WriteHeader(h)
 	}
-	if n.parent == nil {
+	if name == "" {
 		name = "."
 	}
 	if err := f.tar.WriteHeader(i.header(name)); err != nil || i.Size == 0 {
 		return err
 	}
 	return f.copy(i)
+}
+
+// place is where in the tar a name goes.
+func (f *flattener) place(name string) string {
+	if f.below == "" {
+		return name
+	}
+	return path.Join(f.below, name)
 }
 
 // copy writes a file's content, which is that of an entry further on in the

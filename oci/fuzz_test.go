@@ -118,7 +118,7 @@ func (w *watchedReader) Read(b []byte) (int, error) {
 }
 
 // Layers of a few names, in every combination of types: both implementations
-// of the layer rules agree.
+// of the layer rules agree, and so does overlayfs with what an engine's store has.
 func FuzzMerge(f *testing.F) {
 	f.Add([]byte("\x00\x01\x02\x03\x04\x05\xff\x06\x07\x08\x09\x0a\x0b"))
 	f.Add([]byte("abcdefghijklmnopqrstuvwxyz\xffABCDEFGHIJKLMNOPQRSTUVWXYZ\xff0123456789"))
@@ -153,7 +153,8 @@ func FuzzMerge(f *testing.F) {
 		for _, l := range layers {
 			tars = append(tars, corpus.Tar(l...))
 		}
-		r := Flatten(t.Context(), imageOf(t, tars...))
+		img := imageOf(t, tars...)
+		r := Flatten(t.Context(), img)
 		defer r.Close()
 		got, err := listing.ReadTar(r)
 		if err != nil {
@@ -161,6 +162,9 @@ func FuzzMerge(f *testing.F) {
 		}
 		if diff := cmp.Diff(listing.Lines(corpus.Apply(layers)), listing.Lines(got)); diff != "" {
 			t.Errorf("%+v\n-other +this:\n%s", layers, diff)
+		}
+		if diff := storeDiffers(t, img, "podman"); diff != "" {
+			t.Errorf("%+v\n-flattened +overlaid:\n%s", layers, diff)
 		}
 	})
 }

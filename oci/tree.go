@@ -15,7 +15,8 @@ import (
 type tree struct {
 	root   *node
 	budget *budget
-	steps  int // path components looked up so far
+	steps  int                       // path components looked up so far
+	gone   map[*node]map[string]bool // of directories: what the layer applied last has taken away, or put something else for
 }
 
 // position is where an entry is: layer, then index in that layer's tar.
@@ -87,6 +88,7 @@ func (t *tree) apply(layer int, entries []entry) error {
 			whiteouts = append(whiteouts, &entries[i])
 		}
 	}
+	t.gone = map[*node]map[string]bool{}
 	hidden := t.hiddenTargets(whiteouts, entries)
 	if err := t.applyWhiteouts(whiteouts, entries); err != nil {
 		return err
@@ -160,9 +162,11 @@ func (t *tree) applyWhiteouts(whiteouts []*entry, all []entry) error {
 			return fmt.Errorf("entry %s: %w", quote(w.Name), err)
 		}
 		if base == whiteoutOpaque {
-			clear(parent.children)
+			for name := range parent.children {
+				t.remove(parent, name)
+			}
 		} else {
-			delete(parent.children, hidden)
+			t.remove(parent, hidden)
 		}
 	}
 	return nil
@@ -273,6 +277,7 @@ func (t *tree) add(e *entry, at position, hidden *inode, aufs map[*node]bool) er
 			return nil // tar writes such a link when it was given a file twice
 		}
 		// The file, not its name, is what the new name stands for.
+		t.remove(parent, base)
 		_, err = parent.put(base, file, at)
 		return err
 	case tar.TypeDir:
@@ -281,8 +286,21 @@ func (t *tree) add(e *entry, at position, hidden *inode, aufs map[*node]bool) er
 			return nil
 		}
 	}
+	t.remove(parent, base)
 	_, err = parent.put(base, &inode{entry: e, at: at}, at)
 	return err
+}
+
+// remove takes a name out of a directory, where it is there.
+func (t *tree) remove(dir *node, name string) {
+	if dir.children[name] == nil {
+		return
+	}
+	delete(dir.children, name)
+	if t.gone[dir] == nil {
+		t.gone[dir] = map[string]bool{}
+	}
+	t.gone[dir][name] = true
 }
 
 // file finds what a hard link is made from: not a directory, and a symlink

@@ -57,6 +57,10 @@ const (
 // Runtimes are the engines that Spec.Runtime may name.
 var Runtimes = []string{"crun", "runc", "podman", "docker"}
 
+// StoreImage is what the container's image is called in the store that the disk has of it for
+// an engine: /containers/NAME/ENGINE.
+const StoreImage = "localhost/lab:latest"
+
 // Inits are those of the guest's base that Spec.Init may name.
 var Inits = []string{"systemd"}
 

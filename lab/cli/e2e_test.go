@@ -18,10 +18,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/crane"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"lab/lab"
@@ -86,15 +90,53 @@ func busyboxRoot(t testing.TB) string {
 	return fs
 }
 
+// layeredImage is busyboxRoot as an image with a second layer, which takes away and replaces
+// what the first one has, and with a config that says more than a root file system.
+func layeredImage(t testing.TB) v1.Image {
+	t.Helper()
+	fs := busyboxRoot(t)
+	for name, content := range map[string]string{"etc/gone": "", "etc/stays": "first", "etc/replaced": "first", "data/old": ""} {
+		if err := os.MkdirAll(filepath.Join(fs, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(fs, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := filepath.Join(t.TempDir(), "first.tar")
+	if out, err := exec.Command("tar", "--owner=0", "--group=0", "-C", fs, "-cf", first, ".").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v\n%s", err, out)
+	}
+	below, err := tarball.LayerFromFile(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	above, err := crane.Layer(map[string][]byte{"etc/.wh.gone": nil, "etc/replaced": []byte("second"), "data/.wh..wh..opq": nil, "data/new": nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(empty.Image, below, above)
+	if err == nil {
+		img, err = mutate.Config(img, v1.Config{
+			Entrypoint: []string{"/bin/false"}, Env: []string{"OF=image"}, WorkingDir: "/made/here",
+			Healthcheck: &v1.HealthConfig{Test: []string{"CMD", "/bin/false"}},
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
 // TestRun boots Debian's kernel with containers, by scripts. $KERNEL is its
 // package, $FS a root file system with busybox, $AUDIT an image in a registry,
-// $BASE a root file system with crun, runc, podman and systemd.
+// $LAYERS one of several layers, $BASE a root file system with crun, runc, podman and systemd.
 func TestRun(t *testing.T) {
 	needE2E(t)
 	t.Parallel()
 	kernel := debiantest.Kernel(t)
 	fs := busyboxRoot(t)
-	audit := serve(t, probeImage(t))
+	audit, layers := serve(t, probeImage(t)), serve(t, layeredImage(t))
 	base := debiantest.Programs(t, "crun", "runc", "podman", "systemd", "dbus")
 	bullseye := debiantest.Bullseye(t)
 	cil, err := filepath.Abs("../demo/allow.cil")
@@ -108,6 +150,7 @@ func TestRun(t *testing.T) {
 			e.Setenv("KERNEL", kernel)
 			e.Setenv("FS", fs)
 			e.Setenv("AUDIT", audit)
+			e.Setenv("LAYERS", layers)
 			e.Setenv("BULLSEYE", bullseye)
 			e.Setenv("CIL", cil)
 			e.Setenv("BASE", base)
@@ -262,7 +305,7 @@ func testSu(t *testing.T, home string, d demoResult) {
 	got := out + stderr + string(trace)
 	for _, want := range []string{
 		"bad: exit status 1 ", "stderr: su: System error\n", "su: PAM audit_log_acct_message() failed: Operation not permitted\n",
-		"container by Docker version ", " with runc version ", "; seccomp default ", "; storage vfs; capabilities CHOWN, ", "MKNOD, SETFCAP\n",
+		"container by Docker version ", " with runc version ", "; seccomp default ", "; storage overlay2; capabilities CHOWN, ", "MKNOD, SETFCAP\n",
 		"1 execve(\"/usr/bin/su\", [\"su\", ", "error=-EPERM (Operation not permitted)",
 	} {
 		if !strings.Contains(got, want) {

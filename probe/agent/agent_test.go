@@ -219,8 +219,8 @@ func TestExplainExec(t *testing.T) {
 		err  error
 		want string
 	}{
-		{script, unix.ENOENT, "its interpreter /missing/interpreter is not in the container"},
-		{link, unix.ENOENT, "a link to a file that is not in the container"},
+		{script, unix.ENOENT, "its interpreter /missing/interpreter is not there"},
+		{link, unix.ENOENT, "a link to a file that is not there"},
 		{dir + "/none", unix.ENOENT, "no such file in the container"},
 		{text, unix.ENOEXEC, "neither a program nor a script"},
 		{script, unix.ENOEXEC, "a script, and the kernel runs none (CONFIG_BINFMT_SCRIPT)"},

@@ -19,32 +19,43 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"lab/probe"
 )
 
-// Where docker's daemon has its store, its log, and an image of nothing.
+// Where docker's daemon has its store where the disk has none for it, its log, and an
+// image of nothing.
 const (
 	dockerStore = engineDir + "/docker"
+	dockerRoot  = "/var/lib/docker" // its own choice
 	dockerLog   = engineDir + "/dockerd"
 	dockerNone  = engineDir + "/empty.tar"
 	dockerSock  = "/run/docker.sock"
+	// containerdSock is where dockerd looks for a containerd that is there already.
+	containerdSock   = "/run/containerd/containerd.sock"
+	containerdConfig = engineDir + "/containerd.toml"
 	// dockerRuntime is this binary, as the runtime that docker has: runc, but that
 	// the agent is told of a container before it starts, by dockerStarts.
 	dockerRuntime = engineDir + "/runtime"
 	dockerStarts  = engineDir + "/starts"
 )
 
-// dockerdArgs have the daemon do without what the guest need not have: a network,
-// overlayfs.
+// containerdSettings are those that dockerd gives a containerd of its own (moby,
+// libcontainerd/supervisor): without what Kubernetes wants.
+const containerdSettings = `version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+`
+
+// dockerdArgs have the daemon do without a network, which the guest need not have.
 var dockerdArgs = []string{
-	"--data-root", dockerStore, "--storage-driver", "vfs",
-	"--add-runtime", "lab=" + dockerRuntime, "--default-runtime", "lab",
+	"--containerd", containerdSock, "--add-runtime", "lab=" + dockerRuntime, "--default-runtime", "lab",
 	"--host", "unix://" + dockerSock, "--bridge", "none", "--iptables=false", "--ip6tables=false",
 }
 
 // beginDocker starts docker's daemon, which makes the container with its own
-// defaults for what the test does not choose. Its store need not be filled: the
-// container is made of an image that is empty, and what the store has as its root is
-// then covered with that of the disk.
+// defaults for what the test does not choose, of the image in its store. Where there is
+// none that the kernel can use, the container is made of an image that is empty, and what
+// the store has as its root is then covered with that of the disk.
 func (e *engine) beginDocker() (p pipes, err error) {
 	if e.spec.UserNS {
 		return p, errors.New("docker has user namespaces for all containers of a daemon, or none; lab's has none: run this test by crun, runc or podman")
@@ -54,25 +65,36 @@ func (e *engine) beginDocker() (p pipes, err error) {
 			err = fmt.Errorf("%w%s", err, lastOf(dockerLog, 4<<10))
 		}
 	}()
-	if err := startDockerd("--exec-opt", "native.cgroupdriver="+cgroupDriver(e.spec)); err != nil {
-		return p, err
-	}
-	args, err := e.createArgs("systempaths=unconfined")
+	stored, err := e.mountStore(dockerRoot)
 	if err != nil {
 		return p, err
 	}
-	// An archive's end, and nothing before (POSIX, pax, "ustar Interchange Format").
-	if err := os.WriteFile(dockerNone, make([]byte, 1024), 0o644); err != nil {
-		return p, fmt.Errorf("make an empty image: %w", err)
+	storage := []string{"--storage-driver", "overlay2"}
+	if !stored {
+		storage = []string{"--storage-driver", "vfs", "--data-root", dockerStore}
 	}
-	if _, err := e.ask("import", dockerNone, engineID); err != nil {
+	if err := startDockerd(append(storage, "--exec-opt", "native.cgroupdriver="+cgroupDriver(e.spec))...); err != nil {
 		return p, err
 	}
-	if _, err := e.ask(append(append(args, engineID), e.plan.Config.Process.Args...)...); err != nil {
+	args, err := e.createArgs(stored, "systempaths=unconfined")
+	if err != nil {
 		return p, err
 	}
-	if err := e.coverRoot(); err != nil {
+	if stored {
+		args = append(args, probe.StoreImage)
+	} else {
+		if err := e.importNothing(); err != nil {
+			return p, err
+		}
+		args = append(args, engineID)
+	}
+	if _, err := e.ask(append(args, e.plan.Config.Process.Args...)...); err != nil {
 		return p, err
+	}
+	if !stored {
+		if err := e.coverRoot(); err != nil {
+			return p, err
+		}
 	}
 	facts, err := e.facts("{{.CgroupDriver}}|{{.Driver}}", "info")
 	if err != nil {
@@ -92,21 +114,45 @@ func (e *engine) beginDocker() (p pipes, err error) {
 	return p, e.awaitStart(starts)
 }
 
-// startDockerd starts the daemon, and returns when it takes commands.
-func startDockerd(options ...string) error {
-	path, err := findEngine("dockerd")
-	if err != nil {
-		return err
+// importNothing gives docker an image that is empty.
+func (e *engine) importNothing() error {
+	// An archive's end, and nothing before (POSIX, pax, "ustar Interchange Format").
+	if err := os.WriteFile(dockerNone, make([]byte, 1024), 0o644); err != nil {
+		return fmt.Errorf("make an empty image: %w", err)
 	}
-	log, err := os.Create(dockerLog)
+	_, err := e.ask("import", dockerNone, engineID)
+	return err
+}
+
+// startDockerd starts the daemon, and returns when it takes commands. On most machines
+// containerd is a service of its own, that is there before; one that dockerd starts it
+// gives up after 15 s (moby, libcontainerd/supervisor), which a busy host may take.
+func startDockerd(options ...string) error {
+	err := os.WriteFile(containerdConfig, []byte(containerdSettings), 0o644)
 	if err == nil {
 		err = os.Symlink(fmt.Sprintf("/proc/%d/exe", os.Getpid()), dockerRuntime)
 	}
 	if err != nil {
 		return fmt.Errorf("start dockerd: %w", err)
 	}
+	if err := startDaemon(containerdSock, "containerd", "--config", containerdConfig); err != nil {
+		return err
+	}
+	return startDaemon(dockerSock, "dockerd", slices.Concat(dockerdArgs, options)...)
+}
+
+// startDaemon starts a daemon of docker's, and returns when it listens.
+func startDaemon(sock, name string, args ...string) error {
+	path, err := findEngine(name)
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(dockerLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
 	defer log.Close()
-	pid, err := syscall.ForkExec(path, slices.Concat([]string{path}, dockerdArgs, options), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(path, slices.Concat([]string{path}, args), &syscall.ProcAttr{
 		Dir: "/", Env: []string{"PATH=" + defaultPath, "HOME=/root"}, Files: []uintptr{log.Fd(), log.Fd(), log.Fd()},
 	})
 	if err != nil {
@@ -116,17 +162,17 @@ func startDockerd(options ...string) error {
 	_, err = waitFor(setupLimit, func() (struct{}, error) {
 		var status unix.WaitStatus
 		if n, _ := unix.Wait4(pid, &status, unix.WNOHANG, nil); n == pid {
-			ended = fmt.Errorf("dockerd ended with status %d", status.ExitStatus())
+			ended = fmt.Errorf("%s ended with status %d", name, status.ExitStatus())
 			return struct{}{}, nil
 		}
-		c, err := net.Dial("unix", dockerSock) // that the socket is there is not enough
+		c, err := net.Dial("unix", sock) // that the socket is there is not enough
 		if err == nil {
 			err = c.Close()
 		}
 		return struct{}{}, err
 	})
 	if err != nil {
-		return fmt.Errorf("dockerd did not listen within %s", setupLimit)
+		return fmt.Errorf("%s did not listen within %s", name, setupLimit)
 	}
 	return ended
 }

@@ -61,7 +61,7 @@ func (c *container) beginEngine(log *logSocket) (p pipes, err error) {
 		err = mountRun()
 	}
 	if err == nil {
-		err = os.MkdirAll("/var/tmp", 0o1777)
+		err = furnish()
 	}
 	if err != nil {
 		return p, fmt.Errorf("prepare the base for %s: %w", c.spec.Runtime, err)
@@ -166,6 +166,25 @@ func mountRun() error {
 	return os.Mkdir(engineDir, 0o755)
 }
 
+// furnish gives the base what programs without a system around them lack, and engines
+// miss: podman before 4.0 copies /etc/hosts.
+func furnish() error {
+	for _, dir := range []string{"/etc", "/var/tmp"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	hosts, err := os.OpenFile("/etc/hosts", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		_, err = hosts.WriteString("127.0.0.1 localhost\n")
+		err = errors.Join(err, hosts.Close())
+	}
+	return err
+}
+
 // findEngine finds the engine in the base.
 func findEngine(name string) (string, error) {
 	for _, dir := range filepath.SplitList(defaultPath) {
@@ -210,6 +229,35 @@ func (e *engine) beginBundle() (pipes, error) {
 	}
 	_, err = e.ask("start", engineID)
 	return p, err
+}
+
+// mountStore mounts the store that the disk has for the engine where the engine has its own,
+// so that it finds the container's image there, and tells whether it did.
+func (e *engine) mountStore(root string) (bool, error) {
+	store := filepath.Join(filepath.Dir(e.plan.Rootfs), e.spec.Runtime)
+	if _, err := os.Stat(store); err != nil {
+		return false, nil // of an earlier version
+	}
+	if !stacks() {
+		e.agent.note("the kernel has no overlayfs that stacks layers: %s is given the container's files without its own storage", e.spec.Runtime)
+		return false, nil
+	}
+	err := os.MkdirAll(root, 0o710)
+	if err == nil {
+		err = unix.Mount(store, root, "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		return false, fmt.Errorf("mount the store of %s: %w", e.spec.Runtime, err)
+	}
+	return true, nil
+}
+
+// stacks tells whether the kernel has an overlayfs with several layers below the one that
+// is written to: since 4.0 (Documentation/filesystems/overlayfs.txt, "Multiple lower layers").
+func stacks() bool {
+	major, _, _ := strings.Cut(release(), ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n >= 4 && hasFilesystem("overlay")
 }
 
 // outputs makes the pipes of the container's output, and gives the ends to write to.

@@ -82,6 +82,7 @@ func TestEngineConfig(t *testing.T) {
 
 // TestCreateArgs: podman and docker are told what the test chooses, and nothing else.
 func TestCreateArgs(t *testing.T) {
+	stored := false
 	args := func(spec probe.Spec) ([]string, error) {
 		t.Helper()
 		p, _, err := makePlan("app", specs.Spec{Process: &specs.Process{Args: []string{"/test"}, Env: []string{"A=1"}}}, spec, 40)
@@ -89,12 +90,12 @@ func TestCreateArgs(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := engine{container: &container{spec: spec, plan: p, group: cgroup{v2: true, name: "lab-app"}}}
-		return e.createArgs("unmask=ALL")
+		return e.createArgs(stored, "unmask=ALL")
 	}
 	got, err := args(probe.Spec{Runtime: "podman"})
 	want := []string{
 		"create", "--name", "lab", "--network", "none", "--log-driver", "none", "--cgroup-parent", "/lab-app", "--hostname", "app",
-		"--workdir", "/", "--volume", "/run/lab/syslog:/dev/log", "--env", "PATH=" + defaultPath, "--env", "HOSTNAME=app", "--env", "A=1",
+		"--volume", "/run/lab/syslog:/dev/log", "--workdir", "/", "--env", "PATH=" + defaultPath, "--env", "HOSTNAME=app", "--env", "A=1",
 	}
 	if d := cmp.Diff(want, got); err != nil || d != "" {
 		t.Errorf("%v %s", err, d)
@@ -110,6 +111,15 @@ func TestCreateArgs(t *testing.T) {
 	}
 	if _, err := args(probe.Spec{Runtime: "docker", Writable: true}); err == nil || !strings.Contains(err.Error(), "docker makes /proc and /sys writable only together") {
 		t.Errorf("error %v", err)
+	}
+	stored = true // the image has a say
+	got, err = args(probe.Spec{Runtime: "podman"})
+	if i := slices.Index(got, "--entrypoint"); err != nil || i < 0 || got[i+1] != "" || slices.Contains(got, "--workdir") {
+		t.Errorf("of the store: %v, %v", got, err)
+	}
+	got, err = args(probe.Spec{Runtime: "podman", Cwd: "/tmp"})
+	if i := slices.Index(got, "--workdir"); err != nil || i < 0 || got[i+1] != "/tmp" {
+		t.Errorf("of the store, elsewhere: %v, %v", got, err)
 	}
 }
 

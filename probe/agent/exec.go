@@ -63,9 +63,9 @@ func explainExec(file string, err error) error {
 			return fmt.Errorf("command %s: no such file in the container", file)
 		}
 		if i := interpreter(file); i != "" {
-			return fmt.Errorf("command %s: its interpreter %s is not in the container", file, i)
+			return fmt.Errorf("command %s: its interpreter %s is not there", file, i)
 		}
-		return fmt.Errorf("command %s: it is a link to a file that is not in the container", file)
+		return fmt.Errorf("command %s: it is a link to a file that is not there", file)
 	case errors.Is(err, unix.EACCES):
 		return fmt.Errorf("command %s: it is not an executable file: %w", file, err)
 	case errors.Is(err, unix.ENOEXEC):

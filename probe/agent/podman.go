@@ -15,23 +15,27 @@ import (
 	"lab/probe"
 )
 
-// podmanStore is where podman keeps what it knows of the container: in memory, for
-// the container's files are the disk's.
-const podmanStore = engineDir + "/podman"
+// Where podman keeps what it knows of the container, and the image. Where the disk has no
+// store for it that is in memory, for the container's files are the disk's.
+const (
+	podmanStore = engineDir + "/podman"
+	podmanRoot  = "/var/lib/containers/storage" // its own choice
+)
 
-// podmanOptions have podman do without what the guest need not have: overlayfs, a
-// journal.
-var podmanOptions = []string{
-	"--root", podmanStore, "--runroot", "/run/containers", "--tmpdir", "/run/libpod",
-	"--storage-driver", "vfs", "--events-backend", "none",
-}
+// podmanOptions have podman do without a journal, which the guest need not have.
+var podmanOptions = []string{"--runroot", "/run/containers", "--tmpdir", "/run/libpod", "--events-backend", "none"}
 
-// beginPodman has podman make the container of the disk's files, with its own
-// defaults for what the test does not choose. Of create, init and start only the
+// beginPodman has podman make the container with its own defaults for what the test does
+// not choose, of the image in its store. Where there is none that the kernel can use it is
+// made of the disk's files. Of create, init and start only the
 // last one has output that is the test's; that init makes the container shows what
 // it is given before it runs.
 func (e *engine) beginPodman() (p pipes, err error) {
-	args, err := e.createArgs("unmask=ALL")
+	stored, err := e.mountStore(podmanRoot)
+	if err != nil {
+		return p, err
+	}
+	args, err := e.createArgs(stored, "unmask=ALL")
 	if err != nil {
 		return p, err
 	}
@@ -39,19 +43,17 @@ func (e *engine) beginPodman() (p pipes, err error) {
 		mapping := fmt.Sprintf("0:%d:%d", probe.UserNSBase, probe.UserNSCount)
 		args = append(args, "--uidmap", mapping, "--gidmap", mapping)
 	}
-	args = append(append(args, "--rootfs", e.plan.Rootfs), e.plan.Config.Process.Args...)
-	// Where there is no image podman makes no working directory, and in a user
-	// namespace no /etc.
-	for _, dir := range []string{e.plan.Config.Process.Cwd, "etc"} {
-		if err := os.MkdirAll(filepath.Join(e.plan.Rootfs, dir), 0o755); err != nil {
-			return p, fmt.Errorf("make the container's /%s: %w", strings.TrimPrefix(dir, "/"), err)
-		}
-	}
-	if e.spec.UserNS {
-		if err := shiftOwners(e.plan.Rootfs, probe.UserNSBase); err != nil {
+	if stored {
+		e.options = append(e.options, "--storage-driver", "overlay")
+		args = append(args, probe.StoreImage)
+	} else {
+		e.options = append(e.options, "--storage-driver", "vfs", "--root", podmanStore)
+		if err := e.shapeRoot(); err != nil {
 			return p, err
 		}
+		args = append(args, "--rootfs", e.plan.Rootfs)
 	}
+	args = append(args, e.plan.Config.Process.Args...)
 	if _, err := e.ask(args...); err != nil {
 		return p, err
 	}
@@ -73,6 +75,20 @@ func (e *engine) beginPodman() (p pipes, err error) {
 		return p, err
 	}
 	return e.attach()
+}
+
+// shapeRoot does to the disk's root file system what podman does to that of an image, but
+// not to one without: it makes the working directory, and, in a user namespace, /etc.
+func (e *engine) shapeRoot() error {
+	for _, dir := range []string{e.plan.Config.Process.Cwd, "etc"} {
+		if err := os.MkdirAll(filepath.Join(e.plan.Rootfs, dir), 0o755); err != nil {
+			return fmt.Errorf("make the container's /%s: %w", strings.TrimPrefix(dir, "/"), err)
+		}
+	}
+	if e.spec.UserNS {
+		return shiftOwners(e.plan.Rootfs, probe.UserNSBase)
+	}
+	return nil
 }
 
 // attach starts the container that is there, with the pipes as its output. The
@@ -113,15 +129,23 @@ func (e *engine) inspect() error {
 
 // createArgs are those of create, which podman and docker have in common, but for
 // how the container's /proc and /sys are shown whole, and for the root file system
-// and the command, which come last. What the test does not choose is left to them.
-func (e *engine) createArgs(unmasked string) ([]string, error) {
+// and the command, which come last. What the test does not choose is left to them, and to
+// the image where it is in their store; but of the image's entrypoint and health check the
+// test's command takes the place.
+func (e *engine) createArgs(stored bool, unmasked string) ([]string, error) {
 	process, spec := e.plan.Config.Process, e.spec
 	if spec.Writable && !spec.Unmasked && !spec.Privileged {
 		return nil, fmt.Errorf("%s makes /proc and /sys writable only together with showing all of them: choose --unmasked too, or --privileged", spec.Runtime)
 	}
 	args := []string{
 		"create", "--name", engineID, "--network", "none", "--log-driver", "none", "--cgroup-parent", e.groupParent(),
-		"--hostname", e.plan.Config.Hostname, "--workdir", process.Cwd, "--volume", engineSock + ":/dev/log",
+		"--hostname", e.plan.Config.Hostname, "--volume", engineSock + ":/dev/log",
+	}
+	if stored {
+		args = append(args, "--entrypoint", "", "--no-healthcheck")
+	}
+	if !stored || spec.Cwd != "" {
+		args = append(args, "--workdir", process.Cwd)
 	}
 	if u := process.User.Username; u != "" {
 		args = append(args, "--user", u)
