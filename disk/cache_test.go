@@ -23,6 +23,7 @@ func TestSpecDigest(t *testing.T) {
 		"name":       func(s *Spec) { s.Containers[0].Name = "other" },
 		"digest":     func(s *Spec) { s.Containers[0].Digest = "other" },
 		"config":     func(s *Spec) { s.Containers[0].Config = []byte("other") },
+		"store":      func(s *Spec) { s.Containers[0].Store = &Container{Name: "docker", Digest: "store"} },
 		"containers": func(s *Spec) { s.Containers = s.Containers[:1] },
 		"free":       func(s *Spec) { s.Free++ },
 		"epoch":      func(s *Spec) { s.Epoch = s.Epoch.Add(1) },

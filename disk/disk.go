@@ -192,8 +192,8 @@ func (s Spec) validate() error {
 		case len(c.Config) > maxConfig:
 			return fmt.Errorf("check disk spec: config.json of container %q has %d bytes, at most %d are allowed", c.Name, len(c.Config), maxConfig)
 		}
-		if c.Store != nil && (!containerName.MatchString(c.Store.Name) || c.Store.Name == "rootfs" || c.Store.Name == "config.json" || c.Store.Open == nil) {
-			return fmt.Errorf("check disk spec: container %q has a store %q that is none", c.Name, c.Store.Name)
+		if !c.validStore() {
+			return fmt.Errorf("check disk spec: container %q has no store %q: it is without content, or its name is taken or none", c.Name, c.Store.Name)
 		}
 		seen[c.Name] = true
 	}
@@ -201,4 +201,10 @@ func (s Spec) validate() error {
 		return s.Boot.validate()
 	}
 	return nil
+}
+
+// validStore tells whether the container's store, where it has one, can be beside the rest.
+func (c *Container) validStore() bool {
+	s := c.Store
+	return s == nil || s.Open != nil && containerName.MatchString(s.Name) && s.Name != "rootfs" && s.Name != "config.json"
 }

@@ -43,6 +43,21 @@ func TestBase(t *testing.T) {
 	}
 }
 
+// A container's store is in a folder of its own beside the root file system.
+func TestStore(t *testing.T) {
+	s := testSpec(t)
+	store := container("docker", rootfs(t, map[string]string{"image/overlay2/repositories.json": "{}"}))
+	s.Containers[0].Store = &store
+	image := build(t, s)
+	fsck(t, image.Path)
+	if got := debugfs(t, image.Path, "cat /containers/web/docker/image/overlay2/repositories.json"); got != "{}" {
+		t.Errorf("the store holds %q", got)
+	}
+	if got := debugfs(t, image.Path, "cat /containers/web/rootfs/etc/passwd"); got != "root:x:0:0::/:/bin/sh\n" {
+		t.Errorf("the root file system holds %q", got)
+	}
+}
+
 // debugfs asks e2fsprogs about the file system in the image's partition.
 func debugfs(t *testing.T, image, request string) string {
 	t.Helper()

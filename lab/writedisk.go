@@ -17,6 +17,9 @@ func (l *Lab) writeDisk(ctx context.Context, spec disk.Spec, path string) (disk.
 	var read atomic.Int64
 	for i := range spec.Containers {
 		counted(&spec.Containers[i], &read)
+		if store := spec.Containers[i].Store; store != nil {
+			counted(store, &read)
+		}
 	}
 	if spec.Base != nil {
 		counted(spec.Base, &read)
