@@ -275,6 +275,9 @@ func (s *Store) Get(ctx context.Context, digest string) (Image, error) {
 		for _, d := range index.Manifests {
 			if d.Digest == h {
 				pin.Reference = d.Annotations[annotationRef]
+				if pin.Platform == "" && d.Platform != nil { // the config does not say: it is what was asked for
+					pin.Platform = d.Platform.String()
+				}
 				break
 			}
 		}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
@@ -175,5 +177,23 @@ func TestPullAgainAsksLittle(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"GET /v2/", "HEAD /v2/app/manifests/1"}, asked); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// An image whose config names no platform is pinned to the one that was asked for, whenever
+// it is taken from the store.
+func TestPlatformUnsaid(t *testing.T) {
+	host, _ := serve(t)
+	s := newStore(t)
+	layer := tarOf(t, f("a", "1"))
+	img, err := mutate.AppendLayers(empty.Image, layerOf(layer, layer))
+	ok(t, err)
+	push(t, host+"/bare:1", img)
+	pulled, err := s.Pull(t.Context(), host+"/bare:1", amd64)
+	ok(t, err)
+	got, err := s.Get(t.Context(), pulled.Pin.Digest)
+	ok(t, err)
+	if got.Pin != pulled.Pin || got.Pin.Platform != "linux/amd64" {
+		t.Errorf("pinned to %+v, found as %+v", pulled.Pin, got.Pin)
 	}
 }
