@@ -118,7 +118,7 @@ func layeredImage(t testing.TB) v1.Image {
 	img, err := mutate.AppendLayers(empty.Image, below, above)
 	if err == nil {
 		img, err = mutate.Config(img, v1.Config{
-			Entrypoint: []string{"/bin/false"}, Env: []string{"OF=image"}, WorkingDir: "/made/here",
+			Entrypoint: []string{"/bin/false"}, Env: []string{"OF=image"}, WorkingDir: "/made/here", Volumes: map[string]struct{}{"/data": {}},
 			Healthcheck: &v1.HealthConfig{Test: []string{"CMD", "/bin/false"}},
 		})
 	}
