@@ -117,6 +117,9 @@ func memoryDir(t *testing.T) string {
 // Whatever the rate at which a bad kernel fails, the answer is right as often
 // as it says.
 func TestFlakyBisects(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, with one goroutine")
+	}
 	const n, searches = 60, 25
 	for _, test := range []struct {
 		rate  float64
@@ -146,6 +149,9 @@ func TestFlakyBisects(t *testing.T) {
 
 // The same of a repair: what is before it fails at times.
 func TestFlakyRepairs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, with one goroutine")
+	}
 	const n, searches = 40, 20
 	for _, rate := range []float64{1, .5, .2} {
 		right, runs, answered := 0, 0, 0

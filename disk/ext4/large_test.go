@@ -139,6 +139,9 @@ func TestLargeData(t *testing.T) {
 // TestLargeSparse gives a file of more than 50 GiB with four blocks of data as the
 // stream of its bytes, as a tar that knows nothing of holes has it.
 func TestLargeSparse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, with one goroutine")
+	}
 	var c content
 	c.add(20<<30, 0)
 	c.add(1, 1)

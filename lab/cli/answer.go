@@ -73,7 +73,7 @@ func answer(b lab.Bisection) string {
 		}
 	}
 	if inferred > 0 {
-		fmt.Fprintf(&s, "inferred, for commits that change nothing that is compiled: %d verdicts", inferred)
+		fmt.Fprintf(&s, "inferred, for commits that change nothing that is compiled: %s", plural(inferred, "verdict"))
 		if audited > 0 {
 			fmt.Fprintf(&s, "; audited: %d", audited)
 		}
@@ -84,17 +84,17 @@ func answer(b lab.Bisection) string {
 		fmt.Fprintf(&s, "given by hand: %s\n", plural(hand, "verdict"))
 	}
 	if n := len(b.Walked); n > 0 {
-		fmt.Fprintf(&s, "a %s commit to begin with was found in %d tests\n", b.Terms.Word(lab.Good), n)
+		fmt.Fprintf(&s, "a %s commit to begin with was found in %s\n", b.Terms.Word(lab.Good), plural(n, "test"))
 	}
 	if b.Command != "" {
 		commandCount(&s, b)
 		return s.String()
 	}
 	if b.Flip != nil {
-		fmt.Fprintf(&s, "%d tests, %d boots, %s; state in %s\n", len(b.Tested)-said, booted, plural(b.Range, "difference"), b.Dir)
+		fmt.Fprintf(&s, "%s, %s, %s; state in %s\n", plural(len(b.Tested)-said, "test"), plural(booted, "boot"), plural(b.Range, "difference"), b.Dir)
 		return s.String()
 	}
-	fmt.Fprintf(&s, "%d tests, %d boots, %d %ss in the range; state in %s\n", len(b.Tested)-said, booted, b.Range, what, b.Dir)
+	fmt.Fprintf(&s, "%s, %s, %s in the range; state in %s\n", plural(len(b.Tested)-said, "test"), plural(booted, "boot"), plural(b.Range, what), b.Dir)
 	return s.String()
 }
 

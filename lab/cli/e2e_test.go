@@ -171,6 +171,12 @@ func TestDemo(t *testing.T) {
 	if n := built(cold.Bisection); n == 0 {
 		t.Error("the cold demo built no kernel")
 	}
+	for want, args := range map[string][]string{"24": {"--count"}, "1": {"--count", "--merges"}} {
+		out, err := exec.Command("git", append(append([]string{"-C", demoRepo(home), "rev-list"}, args...), "good..bad")...).Output()
+		if got := strings.TrimSpace(string(out)); err != nil || got != want {
+			t.Errorf("git rev-list %q good..bad: %s, %v, want %s", args, got, err, want)
+		}
+	}
 	t.Run("warm", func(t *testing.T) {
 		warm := demoRun(t, home)
 		if n := built(warm.Bisection); n != 0 {

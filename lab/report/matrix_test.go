@@ -211,6 +211,9 @@ bad only on 6.12 in old, on every cmdline
 
 // TestMatrixForms reads each form as programs do.
 func TestMatrixForms(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, with one goroutine")
+	}
 	for name, m := range map[string]Matrix{"example": exampleMatrix(), "hostile": hostileMatrix()} {
 		for _, form := range MatrixForms {
 			got := renderMatrix(t, m, form)

@@ -18,7 +18,7 @@ func plainText(s string, most int) string {
 	if dropped > 0 { // whatever becomes of it
 		s = s[:2*most] + s[len(s)-2*most:]
 	}
-	s = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.ReplaceAll(s, "\r\r\n", "\n"))
+	s = lineEnds.Replace(strings.ReplaceAll(s, "\r\r\n", "\n"))
 	var b strings.Builder
 	for line := range strings.Lines(s) {
 		line, ended := strings.CutSuffix(line, "\n")
@@ -36,6 +36,8 @@ func plainText(s string, most int) string {
 	s = fmt.Sprintf("%s\n[%d bytes left out here: they are in the bundle]\n%s", s[:half], dropped+len(s)-2*half, s[len(s)-half:])
 	return strings.ToValidUTF8(s, "")
 }
+
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 // visible leaves out what nobody sees: it hides what is there, or changes how the
 // rest is read. Joiners are part of how some scripts are written.

@@ -231,6 +231,9 @@ func hostile(evil string) Document {
 // TestHostile renders what is large and hostile: nothing in it steers a terminal,
 // and every form is bounded.
 func TestHostile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, with one goroutine")
+	}
 	for _, evil := range []string{"", strings.Repeat("\"&", 2000)} {
 		testHostile(t, hostile(evil))
 	}

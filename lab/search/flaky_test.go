@@ -197,6 +197,9 @@ func contest(c []Candidate, rate float64, searches int) (ours, syz, repeated tal
 // The right commit is found as often as the confidence says, with fewer runs
 // than by the other schemes, as long as these find it as often.
 func TestFlakySearches(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, with one goroutine")
+	}
 	for _, test := range []struct {
 		graph    string
 		rate     float64
