@@ -13,7 +13,7 @@ import (
 // is nothing to search, and Unclear says what was seen.
 func (b *bisection) verifyEnds(ctx context.Context) (bool, error) {
 	if !b.onlyEnds {
-		b.Progress.Say(b.words("%d commits between %s and %s; checking both ends first"), b.result.Range-1, name(b.result.Good[0]), name(b.result.Bad))
+		b.Progress.Say("%s between %s and %s; checking both ends first", plural(b.result.Range-1, b.words("commit")), name(b.result.Good[0]), name(b.result.Bad))
 	}
 	for i, c := range b.result.Good {
 		b.queue = append(slices.Clone(b.result.Good[i+1:]), b.result.Bad)

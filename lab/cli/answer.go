@@ -118,11 +118,11 @@ func commandCount(s *strings.Builder, b lab.Bisection) {
 			run++
 		}
 	}
-	fmt.Fprintf(s, "%d tests", len(b.Tested))
+	s.WriteString(plural(len(b.Tested), "test"))
 	if run < len(b.Tested) {
 		fmt.Fprintf(s, " (%d of commits with the files of another one: not run again)", len(b.Tested)-run)
 	}
-	fmt.Fprintf(s, ", %d commits in the range; state in %s\n", b.Range, b.Dir)
+	fmt.Fprintf(s, ", %s in the range; state in %s\n", plural(b.Range, "commit"), b.Dir)
 }
 
 // onTopCount tells at how many of the tested commits each pick and patch was

@@ -88,7 +88,7 @@ func hunkAnswer(s *strings.Builder, b lab.Bisection) {
 	}
 	fmt.Fprintf(s, "  its parent with %s is %s: %s\n", them(h), b.Terms.Word(h.Flip.With.Mark), h.Flip.With.Reason)
 	fmt.Fprintf(s, "  the commit without %s is %s: %s\n", them(h), b.Terms.Word(h.Flip.Without.Mark), h.Flip.Without.Reason)
-	fmt.Fprintf(s, "  %d tests of hunks; state in %s\n", len(h.Tested), h.Dir)
+	fmt.Fprintf(s, "  %s of hunks; state in %s\n", plural(len(h.Tested), "test"), h.Dir)
 }
 
 func them(h *lab.Bisection) string {

@@ -186,13 +186,20 @@ func TestDemo(t *testing.T) {
 			t.Errorf("bisect log differs:\n%s\n%s", cold.Bisection.Log, warm.Bisection.Log)
 		}
 	})
-	t.Run("bundle", func(t *testing.T) { testBundle(t, home, cold) })
-	t.Run("kill", func(t *testing.T) { testKill(t, home, cold) })
-	t.Run("ends", func(t *testing.T) { testEnds(t, home, cold) })
-	t.Run("config", func(t *testing.T) { testConfig(t, home, cold) })
-	t.Run("git bisect run", func(t *testing.T) { testGitBisectRun(t, home, cold) })
-	t.Run("su", func(t *testing.T) { testSu(t, home, cold) })
-	t.Run("debug", func(t *testing.T) { testDebug(t, home, cold) })
+	// Beside each other: what takes the kernels that there are, and what builds more.
+	t.Run("taken", func(t *testing.T) {
+		t.Parallel()
+		t.Run("bundle", func(t *testing.T) { testBundle(t, home, cold) })
+		t.Run("kill", func(t *testing.T) { testKill(t, home, cold) })
+	})
+	t.Run("built", func(t *testing.T) {
+		t.Parallel()
+		t.Run("ends", func(t *testing.T) { testEnds(t, home, cold) })
+		t.Run("config", func(t *testing.T) { testConfig(t, home, cold) })
+		t.Run("git bisect run", func(t *testing.T) { testGitBisectRun(t, home, cold) })
+		t.Run("su", func(t *testing.T) { testSu(t, home, cold) })
+		t.Run("debug", func(t *testing.T) { testDebug(t, home, cold) })
+	})
 }
 
 // testDebug has gdb stop the kernel of the bundle that testSu left where it refuses, and
